@@ -1,0 +1,25 @@
+"""hitrs_fast: fast Hi-TRS encoders for sequences of human joints."""
+
+from .checkpoint import load_authors_checkpoint
+from .config import HiTRSConfig, LossWeights, PretextConfig
+from .encoder import Capacity, HiTRS, HiTRSOutput
+from .heads import Recognizer
+from .pretext import PretextBatch, Pretraining
+from .skeleton import LAYOUTS, SkeletonLayout
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "LAYOUTS",
+    "Capacity",
+    "HiTRS",
+    "HiTRSConfig",
+    "HiTRSOutput",
+    "LossWeights",
+    "PretextBatch",
+    "PretextConfig",
+    "Pretraining",
+    "Recognizer",
+    "SkeletonLayout",
+    "load_authors_checkpoint",
+]

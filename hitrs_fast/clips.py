@@ -1,0 +1,67 @@
+"""Sliding-window clips over ragged sequences (Hi-TRS section 3; the authors' window rule).
+
+A sequence of T frames is padded by (window // 2) * dilate zero frames at both ends. Clip k starts at padded frame
+k * stride and takes every `dilate`-th frame. Clips end once the last real frame is covered and the next clip would
+run past the padded end; an index past it repeats the last padded frame.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .ragged import offsets_of, rows_of
+
+
+class Windows(NamedTuple):
+    """How clips are cut: frames of a clip, frames between clips, frames between a clip's frames."""
+
+    window: int
+    stride: int
+    dilate: int
+
+    @property
+    def pad(self) -> int:
+        """Zero frames added at each end."""
+        return (self.window // 2) * self.dilate
+
+
+def clip_counts(lengths: Tensor, windows: Windows) -> Tensor:
+    """Clips of sequences of `lengths` `[B]` frames: ceil(T / stride) for the usual windows, 0 for an empty one."""
+    window, stride, dilate = windows
+    reach = (window - 1) * dilate
+    within = (lengths + 2 * windows.pad - 1 - reach).div(
+        stride, rounding_mode="floor"
+    ) + 1  # clips that need no filling
+    covering = -(-(lengths + windows.pad - 1 - reach)).div(stride, rounding_mode="floor") + 1  # to see the last frame
+    return torch.where(lengths > 0, torch.maximum(within, covering).clamp(min=1), 0)
+
+
+def clip_frames(lengths: Tensor, windows: Windows, capacity: int, zero_row: int) -> Tensor:
+    """The frames of every clip of a ragged batch, `[capacity, window]` int64.
+
+    Clips of one sequence follow each other; indices are rows of the ragged frames, or `zero_row` for zero frames and
+    for clips past the last one.
+    """
+    counts = clip_counts(lengths, windows)
+    clip = rows_of(counts, capacity)
+    index = padded_window(clip.position * windows.stride, windows)
+    return window_rows(index, clip.sequence, clip.valid, lengths, windows, zero_row)
+
+
+def padded_window(start: Tensor, windows: Windows) -> Tensor:
+    """Padded frame numbers `[N, window]` of windows that begin at padded frames `start` `[N]`."""
+    return start[:, None] + windows.dilate * torch.arange(windows.window, device=start.device)
+
+
+def window_rows(
+    index: Tensor, sequence: Tensor, valid: Tensor, lengths: Tensor, windows: Windows, zero_row: int
+) -> Tensor:
+    """Padded frame numbers `[N, window]` within `sequence` `[N]` to rows of the ragged frames, or `zero_row`."""
+    frames = lengths.index_select(0, sequence)[:, None]
+    frame = torch.minimum(index, frames + 2 * windows.pad - 1) - windows.pad
+    real = (frame >= 0) & (frame < frames) & valid[:, None]
+    first = offsets_of(lengths).index_select(0, sequence)[:, None]
+    return torch.where(real, first + frame, zero_row)

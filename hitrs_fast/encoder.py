@@ -1,0 +1,259 @@
+"""The Hi-TRS encoder over ragged batches.
+
+Shape legend: F frames (all sequences one after another), J joints, C coordinates, B sequences, K clips (of all
+sequences one after another), w frames of a clip. Widths D1, D2, D3 belong to frames, clips and videos.
+
+What is not computed (all of it exact with dropout off): padding between sequences; a frame twice, though clips share
+frames; zero frames, of which one stands for all; outputs of the last clip and video layer other than CLS.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+
+from hitrs_fast.kernels import clip_attention, frame_attention, masked_attention
+
+from .clips import Windows, clip_counts, clip_frames
+from .config import HiTRSConfig
+from .layers import Layer, sinusoid, sinusoid_2d
+from .ragged import Slots, offsets_of, rows_of, slots_of
+from .skeleton import centre_on_hip, stream_of
+
+LEVELS = ("frame", "clip", "video")
+EMBED_FRAMES = 8192  # frames that `embed` encodes at a time: a few hundred MB of activations at the paper's sizes
+
+
+class Capacity(NamedTuple):
+    """Fixed sizes of a batch, so that shapes do not depend on its lengths and nothing waits for the device."""
+
+    clips: int  # clips in all, padding included
+    longest: int  # clips of the longest sequence
+
+
+class HiTRSOutput(NamedTuple):
+    frame: Tensor  # [F, J, D1]
+    clip: Tensor | None = None  # [K, D2]
+    clip_lengths: Tensor | None = None  # [B]
+    video: Tensor | None = None  # [B, D3]
+    clip_tokens: Tensor | None = None  # [K, w * J, D2], with tokens=True
+    video_tokens: Tensor | None = None  # [K, D3], with tokens=True
+
+
+class HiTRS(nn.Module, PyTorchModelHubMixin, library_name="hitrs_fast", tags=["skeleton", "hi-trs"]):
+    """The hierarchical encoder: F-TRS within frames, C-TRS within clips, V-TRS over clips (the paper's section 3)."""
+
+    def __init__(self, config: HiTRSConfig) -> None:
+        super().__init__()
+        self.config = config
+        frame, clip, video = config.widths
+        embedding: list[nn.Module] = [nn.Linear(config.channels, frame), nn.GELU()]
+        self.joint_embedding = nn.Sequential(*embedding, *([nn.LayerNorm(frame)] if config.input_norm else []))
+        self.joint_position = nn.Parameter(sinusoid(config.joints, frame))
+        self.frame_layers = self._layers(0)
+        self.clip_embedding = nn.Linear(frame, clip)
+        self.clip_position = nn.Parameter(sinusoid_2d(config.window, config.joints, clip))
+        self.clip_cls = nn.Parameter(torch.rand(clip))
+        self.clip_layers = self._layers(1)
+        self.video_embedding = nn.Linear(clip, video)
+        self.video_position = nn.Parameter(sinusoid(config.max_clips, video))
+        self.video_cls = nn.Parameter(torch.rand(video))
+        self.video_layers = self._layers(2)
+
+    def _layers(self, level: int) -> nn.ModuleList:
+        c = self.config
+        sizes = (c.widths[level], c.ffn[level], c.heads, c.head_dim, c.dropout)
+        return nn.ModuleList(Layer(*sizes) for _ in range(c.layers))
+
+    def windows(self, stride: int | None = None, dilate: int | None = None) -> Windows:
+        c = self.config
+        return Windows(c.window, stride or c.stride, dilate or c.dilate)
+
+    def forward(
+        self,
+        frames: Tensor,
+        lengths: Tensor,
+        levels: str = "video",
+        stride: int | None = None,
+        dilate: int | None = None,
+        tokens: bool = False,
+        capacity: Capacity | None = None,
+    ) -> HiTRSOutput:
+        """Encodes a ragged batch.
+
+        frames: `[F, J, C]`, the sequences one after another, as the encoder's stream has them (see `prepare`);
+            rows past `sum(lengths)` are padding and may hold anything finite.
+        lengths: `[B]` integers, frames of each sequence.
+        levels: "video" runs all three levels; "clip" and "frame" leave the upper ones out.
+        stride, dilate: instead of the configuration's.
+        tokens: also gives every token of the last clip and video layers, which otherwise give CLS alone.
+        capacity: fixed sizes, for compiled callers; without it they are read off `lengths`, which waits for the device.
+            Then `clip` and `clip_tokens` have `capacity.clips` rows, padded at the end.
+
+        Raises ValueError for a wrong shape or level, and for more than `config.max_clips` clips in one sequence.
+        """
+        self._check(frames, levels)
+        windows = self.windows(stride, dilate)
+        frame_tokens = self.frames(frames)
+        if levels == "frame":
+            return HiTRSOutput(frame_tokens[:-1])
+        counts = clip_counts(lengths, windows)
+        if capacity is None:
+            capacity = Capacity(int(counts.sum()), max(int(counts.max()), 1))
+        index = clip_frames(lengths, windows, capacity.clips, zero_row=frames.shape[0])
+        clip, clip_tokens = self.clips(frame_tokens, index, tokens)
+        if levels == "clip":
+            return HiTRSOutput(frame_tokens[:-1], clip, counts, None, clip_tokens)
+        starts = offsets_of(counts)[:-1]
+        video, video_tokens = self.videos(clip, starts, counts, capacity.longest, tokens)
+        return HiTRSOutput(frame_tokens[:-1], clip, counts, video, clip_tokens, video_tokens)
+
+    def _check(self, frames: Tensor, levels: str) -> None:
+        c = self.config
+        if levels not in LEVELS:
+            raise ValueError(f"levels is {levels!r}, not one of {', '.join(LEVELS)}")
+        if frames.ndim != 3 or frames.shape[1:] != (c.joints, c.channels):
+            raise ValueError(
+                f"frames have shape {tuple(frames.shape)}; this encoder (layout {c.layout.name!r}) "
+                f"takes [frames, {c.joints} joints, {c.channels} coordinates]"
+            )
+
+    def frames(self, frames: Tensor) -> Tensor:
+        """F-TRS: frames `[F, J, C]` to tokens `[F + 1, J, D1]`; the last row is the zero frame that pads sequences."""
+        zero = frames.new_zeros(1, *frames.shape[1:])
+        x = self.joint_embedding(torch.cat([frames, zero])) + self.joint_position
+        for layer in self.frame_layers:
+            x = layer(x, frame_attention)
+        return x
+
+    def clips(self, frame_tokens: Tensor, index: Tensor, tokens: bool = False) -> tuple[Tensor, Tensor | None]:
+        """C-TRS: tokens `[F + 1, J, D1]` and each clip's frames `[K, w]` to CLS `[K, D2]` (and `[K, w * J, D2]`)."""
+        c = self.config
+        clips, joints = index.shape[0], c.joints
+
+        def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            return clip_attention(q, k, v, joints, c.self_visible)
+
+        # Once per frame and then gathered, not once per clip.
+        mapped = self.clip_embedding(frame_tokens).flatten(1).index_select(0, index.flatten())
+        x = mapped.view(clips, c.window * joints, -1) + self.clip_position.flatten(0, 1)
+        x = torch.cat([x, self.clip_cls.expand(clips, 1, -1)], 1)
+        for layer in self.clip_layers[:-1]:
+            x = layer(x, attend)
+        last: Layer = self.clip_layers[-1]  # type: ignore[assignment]
+        if tokens:
+            x = last(x, attend)
+            return x[:, -1], x[:, :-1]
+        return last.pooled(x[:, -1], last.attention_norm(x)), None
+
+    def videos(
+        self, clips: Tensor, starts: Tensor, counts: Tensor, longest: int, tokens: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """V-TRS: the clips of sequence b are rows `starts[b] : starts[b] + counts[b]` of `clips` `[R, D2]`.
+
+        Gives CLS `[B, D3]` (and `[R, D3]`). `starts` ascend; `counts` are at most `longest`.
+        """
+        if longest > self.config.max_clips:
+            raise ValueError(
+                f"a sequence has {longest} clips, and the video level has positions for {self.config.max_clips}: "
+                'cut it (embed(..., long="split") does), or stop at levels="clip"'
+            )
+        rows = clips.shape[0]
+        slots = slots_of(starts, counts, rows, longest)
+        position = self.video_position.index_select(0, slots.position)
+        cls = self.video_cls.expand(starts.shape[0], -1)
+        x = torch.cat([self.video_embedding(clips) + position, cls.to(clips.dtype)])
+        attend = _SlotAttention(slots)
+        for layer in self.video_layers[:-1]:
+            x = layer(x, attend)
+        last: Layer = self.video_layers[-1]  # type: ignore[assignment]
+        if tokens:
+            x = last(x, attend)
+            return x[rows:], x[:rows]
+        normed = last.attention_norm(x).index_select(0, slots.row).view(*slots.visible.shape, -1)
+        return last.pooled(x[rows:], normed, slots.visible), None
+
+    def prepare(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        """Coordinates `[F, J, C]` (metres) to what this encoder was trained on: centred if so, and its stream."""
+        rows = rows_of(lengths, frames.shape[0])
+        if self.config.center:
+            first = offsets_of(lengths).index_select(0, rows.sequence)
+            frames = centre_on_hip(frames, first, self.config.layout)
+        return stream_of(frames, rows.position == 0, self.config.layout, self.config.stream)
+
+    @torch.inference_mode()
+    def embed(self, sequences: Sequence[np.ndarray | Tensor], long: str = "error") -> Tensor:
+        """Video embeddings `[B, D3]` of sequences `[T, J, C]` of coordinates in metres, each of any length.
+
+        Runs without dropout, in pieces of bounded memory. A sequence of more than `config.max_clips` clips is an
+        error, or with `long="split"` is cut into pieces whose embeddings are averaged.
+        """
+        if long not in ("error", "split"):
+            raise ValueError(f'long is {long!r}, not "error" or "split"')
+        parameter = self.clip_cls
+        pieces, owner = self._pieces(sequences, long)
+        training = self.training
+        self.eval()
+        try:
+            embeddings = [self._embed([pieces[i].to(parameter) for i in group]) for group in _groups(pieces)]
+        finally:
+            self.train(training)
+        total = parameter.new_zeros(len(sequences), self.config.widths[2])
+        if not embeddings:
+            return total
+        owners = torch.tensor(owner, device=parameter.device)
+        total.index_add_(0, owners, torch.cat(embeddings))
+        return total / owners.bincount(minlength=len(sequences))[:, None]
+
+    def _pieces(self, sequences: Sequence[np.ndarray | Tensor], long: str) -> tuple[list[Tensor], list[int]]:
+        most = self.config.max_clips * self.config.stride
+        pieces: list[Tensor] = []
+        owner: list[int] = []
+        for i, sequence in enumerate(sequences):
+            frames = torch.as_tensor(sequence)
+            if frames.ndim != 3 or len(frames) == 0:
+                raise ValueError(
+                    f"sequence {i} has shape {tuple(frames.shape)}; it must be [frames, joints, coordinates]"
+                )
+            # Cut only where asked; otherwise a sequence that is too long meets the video level's error.
+            cut = list(frames.split(most)) if long == "split" else [frames]
+            pieces += cut
+            owner += [i] * len(cut)
+        return pieces, owner
+
+    def _embed(self, sequences: list[Tensor]) -> Tensor:
+        frames = torch.cat(sequences)
+        self._check(frames, "video")
+        lengths = torch.tensor([len(s) for s in sequences], device=frames.device)
+        video = self(self.prepare(frames, lengths), lengths).video
+        assert video is not None
+        return video
+
+
+class _SlotAttention:
+    """Attention among the clips of each sequence: packed rows are laid out in a padded grid and taken back."""
+
+    def __init__(self, slots: Slots) -> None:
+        self.slots = slots
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        slots = self.slots
+        grid = [t.index_select(0, slots.row).unflatten(0, slots.visible.shape) for t in (q, k, v)]
+        out = masked_attention(grid[0], grid[1], grid[2], slots.visible[:, None, None])
+        return out.flatten(0, 1).index_select(0, slots.slot)
+
+
+def _groups(sequences: list[Tensor]) -> list[list[int]]:
+    """Runs of sequences that hold at most EMBED_FRAMES frames together (or one sequence that alone holds more)."""
+    groups: list[list[int]] = []
+    frames = EMBED_FRAMES
+    for i, sequence in enumerate(sequences):
+        if frames + len(sequence) > EMBED_FRAMES:
+            groups.append([])
+            frames = 0
+        groups[-1].append(i)
+        frames += len(sequence)
+    return groups

@@ -1,0 +1,63 @@
+"""The pre-LN transformer layer that all three levels share, and the start of the position tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import gelu
+
+from hitrs_fast.kernels import pooled_attention
+
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+class Layer(nn.Module):
+    """h = x + Drop(W_o MHA(LN x)); y = h + Drop(W_2 GELU(W_1 LN h)). The attention's projections have no bias.
+
+    Which token sees which is the caller's: `attend(q, k, v)` gets `[..., heads, head_dim]` and returns the same shape.
+    """
+
+    def __init__(self, width: int, hidden: int, heads: int, head_dim: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.head_dim = heads, head_dim
+        self.attention_norm = nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * heads * head_dim, bias=False)
+        self.out = nn.Linear(heads * head_dim, width, bias=False)
+        self.ffn_norm = nn.LayerNorm(width)
+        self.ffn_in = nn.Linear(width, hidden)
+        self.ffn_out = nn.Linear(hidden, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, attend: Attend) -> Tensor:
+        """x `[..., width]` to the same shape."""
+        q, k, v = self.qkv(self.attention_norm(x)).unflatten(-1, (3, self.heads, self.head_dim)).unbind(-3)
+        return self._finish(x, attend(q, k, v))
+
+    def pooled(self, x: Tensor, tokens: Tensor, visible: Tensor | None = None) -> Tensor:
+        """The layer's output for one token of each row alone, exact and without the other tokens' outputs.
+
+        x `[N, width]` is that token; `tokens` `[N, S, width]` are all keys *after* `attention_norm`, x among them.
+        """
+        w_q, w_k, w_v = self.qkv.weight.unflatten(0, (3, self.heads, self.head_dim)).unbind(0)
+        query = nn.functional.linear(self.attention_norm(x), w_q.flatten(0, 1)).unflatten(-1, w_q.shape[:2])
+        return self._finish(x, pooled_attention(query, tokens, w_k, w_v, visible))
+
+    def _finish(self, x: Tensor, attended: Tensor) -> Tensor:
+        h = x + self.dropout(self.out(attended.flatten(-2)))
+        return h + self.dropout(self.ffn_out(gelu(self.ffn_in(self.ffn_norm(h)))))
+
+
+def sinusoid(rows: int, width: int) -> Tensor:
+    """`[rows, width]`: sines in the even columns, cosines in the odd ones, base 10,000 (Vaswani et al. 2017, 3.5)."""
+    rate = 10000.0 ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
+    angle = torch.arange(rows, dtype=torch.float64)[:, None] * rate
+    return torch.stack([angle.sin(), angle.cos()], -1).flatten(1).float()
+
+
+def sinusoid_2d(frames: int, joints: int, width: int) -> Tensor:
+    """`[frames, joints, width]`: the first half of the channels encodes the joint, the second half the frame."""
+    joint = sinusoid(joints, width // 2).expand(frames, -1, -1)
+    frame = sinusoid(frames, width // 2)[:, None].expand(-1, joints, -1)
+    return torch.cat([joint, frame], -1).contiguous()

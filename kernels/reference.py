@@ -1,0 +1,58 @@
+"""Plain-torch definitions of the operations.
+
+Shape legend: N clips, frames or sequences; S tokens; H heads; D width of a head; E width of a token.
+Queries, keys and values are `[N, S, H, D]`, which is how a packed projection leaves them: no transpose is copied.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+
+def clip_mask(joints: int, tokens: int, self_visible: bool, device: torch.device | None = None) -> Tensor:
+    """Which key each query of a clip sees, `[tokens, tokens]` bool (Hi-TRS section 3.2).
+
+    Tokens are the joints of each frame, frame after frame, then CLS. Joints of one frame do not see each other; CLS
+    sees, and is seen by, all; a joint sees itself if `self_visible`.
+    """
+    token = torch.arange(tokens, device=device)
+    frame = token // joints  # CLS, the last token, has a frame number of its own
+    other = frame[:, None] != frame
+    same = token[:, None] == token
+    is_cls = token == tokens - 1
+    return torch.where(same, is_cls | self_visible, other)
+
+
+def masked_attention(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None = None) -> Tensor:
+    """softmax(q k^T / sqrt(D)) v over `[N, S, H, D]`; `visible` is bool, broadcast to `[N, H, S, S]`."""
+    q, k, v = (t.transpose(1, 2) for t in (q, k, v))
+    return scaled_dot_product_attention(q, k, v, attn_mask=visible).transpose(1, 2)
+
+
+def frame_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention among the joints of each frame: q, k, v `[F, J, H, D]` to `[F, J, H, D]`."""
+    return masked_attention(q, k, v)
+
+
+def clip_attention(q: Tensor, k: Tensor, v: Tensor, joints: int, self_visible: bool) -> Tensor:
+    """Frame-block-masked attention within each clip: `[K, w * joints + 1, H, D]` to the same shape; see `clip_mask`."""
+    if (q.shape[1] - 1) % joints:
+        raise ValueError(f"a clip of {q.shape[1]} tokens is not frames of {joints} joints and one CLS token")
+    return masked_attention(q, k, v, clip_mask(joints, q.shape[1], self_visible, q.device))
+
+
+def pooled_attention(query: Tensor, tokens: Tensor, w_k: Tensor, w_v: Tensor, visible: Tensor | None = None) -> Tensor:
+    """One query's attention with the key and value projections absorbed (they have no bias, so this is exact).
+
+    With keys k = W_k n and values v = W_v n: q . k = (W_k^T q) . n, and sum a v = W_v (sum a n). `query` is
+    `[N, H, D]`, `tokens` n `[N, S, E]`, `w_k` and `w_v` `[H, D, E]`, `visible` bool `[N, S]`; gives `[N, H, D]`.
+    """
+    scale = query.shape[-1] ** -0.5
+    absorbed = torch.einsum("nhd,hde->nhe", query * scale, w_k)
+    scores = absorbed @ tokens.transpose(1, 2)
+    if visible is not None:
+        scores = scores.masked_fill(~visible[:, None], float("-inf"))
+    pooled = scores.softmax(-1) @ tokens
+    return torch.einsum("nhe,hde->nhd", pooled, w_v)
