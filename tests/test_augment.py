@@ -1,0 +1,88 @@
+"""Augmentation: what each operation may and may not do."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from hitrs_fast.ragged import rows_of
+from hitrs_fast.skeleton import LAYOUTS, centre_on_hip
+from training.data.augment import AugmentConfig, augment
+
+LENGTHS = torch.tensor([30, 0, 1, 50])
+JOINTS = 9
+
+
+def run(config: AugmentConfig, interpolated: bool = False, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    frames = torch.rand(90, JOINTS, 3, generator=generator, dtype=torch.float64) + 1
+    frames[5, 2] = 0
+    frames[81:] = 0
+    rows = rows_of(LENGTHS, 90)
+    yes = torch.ones(4, dtype=torch.bool)
+    return frames, augment(frames, rows, yes, yes & interpolated, config, generator)
+
+
+def test_scale_is_one_factor_for_a_sequence() -> None:
+    before, after = run(AugmentConfig(operations=("scale",)))
+    ratio = (after / before)[(before != 0)].view(-1, 3)
+    first, last = ratio[: 30 * JOINTS - 1], ratio[-50 * JOINTS :]
+    for part in (first, last):
+        assert (part - part[0, 0]).abs().max() < 1e-12 and 0.8 <= part[0, 0] <= 1.2
+    assert first[0, 0] != last[0, 0]
+
+
+@pytest.mark.parametrize("per_frame", [False, True])
+def test_noise_moves_five_joints(per_frame: bool) -> None:
+    before, after = run(AugmentConfig(operations=("noise",), noise_per_frame=per_frame))
+    offset = (after - before)[31:81]
+    moved = (offset != 0).any(-1)
+    assert (moved.sum(1) == 5).all() and offset.abs().max() <= 0.2 + 1e-12
+    same = (offset - offset[0]).abs().max() < 1e-12
+    assert same != per_frame
+
+
+def test_shear_is_linear_with_ones_on_the_diagonal() -> None:
+    before, after = run(AugmentConfig(operations=("shear",)))
+    part = slice(31, 81)
+    matrix = torch.linalg.lstsq(before[part].flatten(0, 1), after[part].flatten(0, 1)).solution
+    assert (matrix.diagonal() - 1).abs().max() < 1e-9
+    assert 0 < (matrix - torch.eye(3)).abs().max() <= 0.5
+
+
+def test_rotation_keeps_heights_and_distances() -> None:
+    before, after = run(AugmentConfig(operations=("scale",), probability=0.0, rotation=90.0))
+    generator = torch.Generator().manual_seed(0)
+    no = torch.zeros(4, dtype=torch.bool)
+    after = augment(before, rows_of(LENGTHS, 90), no, no, AugmentConfig(rotation=90.0), generator)
+    assert not torch.allclose(before, after)
+    torch.testing.assert_close(before[..., 1], after[..., 1])
+    torch.testing.assert_close(before.norm(dim=-1), after.norm(dim=-1))
+
+
+def test_missing_joints_and_padding_stay_zero() -> None:
+    for config in (AugmentConfig(rotation=90.0), AugmentConfig.preset("paper")):
+        _, after = run(config)
+        assert (after[5, 2] == 0).all() and (after[81:] == 0).all()
+
+
+def test_interpolation_stays_within_the_sequence() -> None:
+    config = AugmentConfig(operations=("scale",))
+    _, plain = run(config)
+    _, after = run(config, interpolated=True)
+    for first, end in ((0, 30), (30, 31), (31, 81)):
+        x, y = plain[first:end], after[first:end]
+        assert torch.equal(x[-1], y[-1])
+        if end - first > 1:
+            ratio = ((y - x)[:-1] / x.diff(dim=0)).flatten()
+            assert (ratio - ratio[0]).abs().max() < 1e-9 and 0 < ratio[0] < 1
+    assert (after[81:] == 0).all()
+
+
+def test_centring_puts_the_first_hip_at_the_origin() -> None:
+    frames = torch.rand(20, 25, 3) + 1
+    frames[3, 4] = 0
+    first = torch.tensor([0] * 12 + [12] * 8)
+    out = centre_on_hip(frames, first, LAYOUTS["ntu25"])
+    assert (out[0, 0] == 0).all() and (out[12, 0] == 0).all() and (out[3, 4] == 0).all()
+    torch.testing.assert_close(out[15, 7], frames[15, 7] - frames[12, 0])

@@ -1,0 +1,150 @@
+"""What the pretext tasks do to a ragged batch: corrupted joints, clips with swapped frames, videos with swapped clips.
+
+All of it is tensor code on the batch's device, drawn from an explicit generator, without a loop over samples, frames
+or joints and without waiting for the device. The rules are those of the paper's section 3.3 and of the authors' code,
+as `PretextConfig` tells them apart.
+
+Shape legend: F frames (capacity), J joints, C coordinates, B sequences, K clips (capacity), w frames of a clip.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from hitrs_fast import PretextBatch, PretextConfig
+from hitrs_fast.clips import Windows, clip_counts, padded_window, window_rows
+from hitrs_fast.ragged import Rows, offsets_of, rows_of
+
+# Of the selected joints, 80 % are filled, 10 % replaced by another joint and 10 % left as they are.
+FILLED, REPLACED = 0.8, 0.9
+
+
+def draw_pretext(
+    frames: Tensor, lengths: Tensor, windows: Windows, pretext: PretextConfig, clips: int, generator: torch.Generator
+) -> PretextBatch:
+    """frames `[F, J, C]` (clean stream) and lengths `[B]` to a pre-training batch with room for `clips` clips."""
+    rows = rows_of(lengths, frames.shape[0])
+    corrupted, selected = corrupt_joints(frames, lengths, rows, pretext, generator)
+    pair, pair_valid = draw_pairs(frames, lengths, rows, windows, pretext, generator)
+    order = draw_order(clip_counts(lengths, windows), clips, pretext.swap_distance, generator)
+    return PretextBatch(corrupted, frames, selected, lengths, pair, pair_valid, order)
+
+
+def below(n: Tensor, generator: torch.Generator) -> Tensor:
+    """One uniform integer in 0 .. n - 1 for each entry of `n` (0 where n is 0)."""
+    draw = torch.rand(n.shape, generator=generator, device=n.device)
+    return torch.minimum((draw * n).long(), n - 1).clamp(min=0)
+
+
+def corrupt_joints(
+    frames: Tensor, lengths: Tensor, rows: Rows, pretext: PretextConfig, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """frames `[F, J, C]` with joints corrupted, and which were selected, `[F, J]` bool (unchanged ones included)."""
+    draw = torch.rand(frames.shape[:2], generator=generator, device=frames.device)
+    selected = (draw < pretext.mask_ratio) & rows.valid[:, None]
+    kind = (draw / pretext.mask_ratio)[..., None]  # uniform in 0..1 where selected
+    fill = _filling(frames, lengths, rows, pretext, generator)
+    other = _other_joint(frames, lengths, rows, pretext, generator)
+    changed = torch.where(kind < FILLED, fill, torch.where(kind < REPLACED, other, frames))
+    return torch.where(selected[..., None], changed, frames), selected
+
+
+def _filling(frames: Tensor, lengths: Tensor, rows: Rows, pretext: PretextConfig, generator: torch.Generator) -> Tensor:
+    if pretext.fill == "ones":
+        return frames.new_ones(())
+    box = frames.new_empty(2, len(lengths), frames.shape[-1])
+    owner = rows.sequence[:, None].expand(-1, frames.shape[-1])
+    for corner, (extreme, mode) in zip(box, ((float("inf"), "amin"), (-float("inf"), "amax")), strict=True):
+        of_frame = frames.amin(1) if mode == "amin" else frames.amax(1)
+        of_frame = torch.where(rows.valid[:, None], of_frame, extreme)
+        corner.fill_(extreme).scatter_reduce_(0, owner, of_frame, mode)
+    low, high = box.index_select(1, rows.sequence)[:, :, None]
+    draw = torch.rand(frames.shape, generator=generator, device=frames.device, dtype=frames.dtype)
+    return low + draw * (high - low)
+
+
+def _other_joint(
+    frames: Tensor, lengths: Tensor, rows: Rows, pretext: PretextConfig, generator: torch.Generator
+) -> Tensor:
+    """For each joint, the coordinates of a joint of another index, from another (or, in the paper, any) frame."""
+    count, joints, _ = frames.shape
+    length = lengths.index_select(0, rows.sequence)[:, None].expand(-1, joints).clamp(min=1)
+    if pretext.other_frame_only:
+        frame = (rows.position[:, None] + 1 + below(length - 1, generator)) % length
+    else:
+        frame = below(length, generator)
+    own = torch.arange(joints, device=frames.device).expand(count, -1)
+    joint = (own + 1 + below(torch.full_like(own, joints - 1), generator)) % joints
+    first = offsets_of(lengths).index_select(0, rows.sequence)[:, None]
+    # An empty last sequence begins past the end; its rows are padding, so any row will do for them.
+    source = (first + frame).clamp(max=count - 1) * joints + joint
+    return frames.flatten(0, 1).index_select(0, source.flatten()).view_as(frames)
+
+
+def draw_pairs(
+    frames: Tensor,
+    lengths: Tensor,
+    rows: Rows,
+    windows: Windows,
+    pretext: PretextConfig,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """One clip of each sequence and the same with two frames swapped, `[2 B, w]` rows; and which count, `[B]` bool.
+
+    Candidates are the stride-1 clips, one centred on every frame. With `moving_clips_only` a clip counts as moving if
+    some frame of it differs from the frame before; a sequence in which nothing moves gives its first clip, not counted.
+    """
+    zero_row = frames.shape[0]
+    index = window_rows(padded_window(rows.position, windows), rows.sequence, rows.valid, lengths, windows, zero_row)
+    candidate = rows.valid
+    if pretext.moving_clips_only:
+        moves = (frames != frames.roll(1, 0)).flatten(1).any(1) & (rows.position > 0) & rows.valid
+        candidate = candidate & pad(moves, (0, 1)).index_select(0, index.flatten()).view_as(index).any(1)
+    chosen, found = _choose(candidate, lengths, generator)
+    clip = index.index_select(0, chosen)
+    first, second = swap_positions(torch.full_like(chosen, windows.window), pretext.swap_distance, generator)
+    place = torch.arange(windows.window, device=frames.device).expand_as(clip)
+    swapped = clip.gather(1, swapped_place(place, first[:, None], second[:, None]))
+    return torch.cat([clip, swapped]), found
+
+
+def _choose(candidate: Tensor, lengths: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A uniform choice among each sequence's candidate rows `[F]`: row `[B]` (the first without any), and if found."""
+    running = candidate.cumsum(0)
+    offsets = offsets_of(lengths)
+    at = pad(running, (1, 0)).index_select(0, offsets)
+    before, count = at[:-1], at.diff()
+    row = torch.searchsorted(running, before + below(count, generator) + 1)
+    row = torch.where(count > 0, row, offsets[:-1])
+    return row.clamp(max=len(candidate) - 1), count > 0
+
+
+def draw_order(counts: Tensor, clips: int, distance: int, generator: torch.Generator) -> Tensor:
+    """Rows `[clips]` of each sequence's clips with two of all but its last swapped; too few clips stay as they are."""
+    rows = rows_of(counts, clips)
+    shown = counts - 1
+    swap = swap_positions(shown, distance, generator)
+    first, second = (p.index_select(0, rows.sequence) for p in swap)
+    swappable = rows.valid & (shown >= 2).index_select(0, rows.sequence)
+    moved = swapped_place(rows.position, first, second) - rows.position
+    return torch.arange(clips, device=counts.device) + torch.where(swappable, moved, 0)
+
+
+def swap_positions(n: Tensor, distance: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Two positions p < q of each list of `n` entries, uniform over the pairs with q - p >= distance.
+
+    A list too short for that distance takes the largest it allows. Pairs at a distance of at least g are the pairs of
+    distinct positions of a list shorter by g - 1, the second moved on by g - 1.
+    """
+    extra = torch.minimum(torch.full_like(n, distance), n - 1).clamp(min=1) - 1
+    a = below(n - extra, generator)
+    b = below(n - extra - 1, generator)
+    b = b + (b >= a)
+    return torch.minimum(a, b), torch.maximum(a, b) + extra
+
+
+def swapped_place(place: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """`place` with `first` and `second` exchanged."""
+    return torch.where(place == first, second, torch.where(place == second, first, place))

@@ -1,0 +1,197 @@
+"""Random ragged batches of fixed capacity from a store's frames.
+
+The whole store lies in memory, on the host or on the device; a batch is one gather. What sets the lengths (which
+sequences, and temporal crops) is drawn on the host for an epoch at a time, from (seed, epoch) alone, so that a run
+can go on from (epoch, batch) without any other state.
+
+Shape legend: F frames (capacity), J joints, C coordinates, B sequences.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hitrs_fast import Capacity
+from hitrs_fast.clips import Windows, clip_counts
+from hitrs_fast.ragged import Rows, rows_of
+
+from .augment import AugmentConfig
+
+CROP = 0.2  # at most this part of a sequence is cut off
+LONGEST = 300  # frames; longer recordings enter as random pieces of this length
+QUANTILES = (0.33, 0.75, 0.99)  # of the frames of random batches: where the capacities lie
+SIMULATED = 400  # random batches that the capacities are read off
+
+
+class Size(NamedTuple):
+    """One capacity: a batch of up to so many frames and clips."""
+
+    frames: int
+    capacity: Capacity
+
+
+class Batch(NamedTuple):
+    frames: Tensor  # [F, J, C]; rows of padding are zeros
+    lengths: Tensor  # [B] int64; empty sequences at the end where the batch is not full
+    rows: Rows
+    augmented: Tensor  # [B] bool
+    interpolated: Tensor  # [B] bool
+    sequence: np.ndarray  # [n <= B] int64: number of each sequence in the store
+    capacity: Capacity
+
+
+@dataclass
+class Plan:
+    """One epoch: where each piece lies among the store's frames, and where batches begin."""
+
+    sequence: np.ndarray
+    start: np.ndarray
+    length: np.ndarray
+    augmented: np.ndarray
+    interpolated: np.ndarray
+    bounds: np.ndarray  # [batches + 1]
+
+    def __len__(self) -> int:
+        return len(self.bounds) - 1
+
+
+class Loader:
+    """Batches of the sequences `chosen` (numbers of sequences in the store).
+
+    frames: `[T, J, C]` of the whole store, where batches are wanted.
+    offsets: `[N + 1]`, the store's.
+    augment: None for evaluation: every sequence whole, in order, the last batch partly empty. Otherwise epochs are
+        shuffled and augmented, and a last batch that is not full is left out (unless it is the only one).
+    quantiles: one capacity for each; fewer mean less to compile and more padding.
+    """
+
+    def __init__(
+        self,
+        frames: Tensor,
+        offsets: np.ndarray,
+        chosen: np.ndarray,
+        windows: Windows,
+        batch_size: int,
+        augment: AugmentConfig | None,
+        seed: int,
+        quantiles: tuple[float, ...] = QUANTILES,
+    ) -> None:
+        self.frames, self.windows, self.batch_size = frames, windows, batch_size
+        self.augment, self.seed = augment, seed
+        self.chosen = np.asarray(chosen, np.int64)
+        self.first = offsets[self.chosen]
+        self.full = offsets[self.chosen + 1] - self.first
+        self.sizes = self._sizes(quantiles)
+
+    def _clips(self, lengths: np.ndarray) -> np.ndarray:
+        return clip_counts(torch.from_numpy(lengths), self.windows).numpy()
+
+    def _pieces(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Which sequence, which first frame and how many frames each piece of an epoch has, before crops."""
+        pieces = -(-self.full // LONGEST)
+        which = np.repeat(np.arange(len(self.full)), pieces)
+        length = np.minimum(self.full[which], LONGEST)
+        slack = self.full[which] - length
+        if self.augment is None:
+            # Pieces side by side, the last one flush with the end, so that every frame is seen.
+            within = np.arange(len(which)) - np.repeat(pieces.cumsum() - pieces, pieces)
+            return which, np.minimum(within * LONGEST, slack), length
+        return which, rng.integers(0, slack + 1), length
+
+    def plan(self, epoch: int) -> Plan:
+        rng = np.random.default_rng([self.seed, epoch])
+        which, start, length = self._pieces(rng)
+        count = len(which)
+        augmented = cropped = np.zeros(count, bool)
+        if self.augment is not None:
+            order = rng.permutation(count)
+            which, start, length = which[order], start[order], length[order]
+            augmented = rng.random(count) < self.augment.probability
+            cropped = augmented & (rng.random(count) < 0.5)
+            cut = np.round(length * CROP * rng.random(count)).astype(np.int64) * cropped
+            start, length = start + rng.integers(0, cut + 1), length - cut
+        bounds = self._bounds(length)
+        return Plan(self.chosen[which], self.first[which] + start, length, augmented, augmented & ~cropped, bounds)
+
+    def _bounds(self, length: np.ndarray) -> np.ndarray:
+        """Where batches begin: `batch_size` sequences each, or fewer where they would overflow the largest capacity."""
+        frames, clips = (np.pad(x.cumsum(), (1, 0)) for x in (length, self._clips(length)))
+        largest = self.sizes[-1]
+        bounds = [0]
+        while bounds[-1] < len(length):
+            first = bounds[-1]
+            fits = min(
+                np.searchsorted(frames, frames[first] + largest.frames, "right"),
+                np.searchsorted(clips, clips[first] + largest.capacity.clips, "right"),
+            )
+            bounds.append(min(first + self.batch_size, int(fits) - 1))
+        if self.augment is not None and len(bounds) > 2 and bounds[-1] - bounds[-2] < self.batch_size:
+            bounds.pop()
+        return np.array(bounds)
+
+    def _sizes(self, quantiles: tuple[float, ...]) -> list[Size]:
+        """Capacities at quantiles of random batches, the largest able to hold any one piece."""
+        rng = np.random.default_rng([self.seed, 1 << 32])
+        length = self._pieces(rng)[2]
+        clips = self._clips(length)
+        count = min(self.batch_size, len(length))
+        draws = [rng.choice(len(length), count, replace=False) for _ in range(SIMULATED)]
+        # Crops shorten half of the augmented sequences by a tenth on average.
+        shrink = 1 - (self.augment.probability * 0.25 * CROP if self.augment is not None else 0)
+        frames_quantiles = np.quantile([length[d].sum() for d in draws], quantiles) * shrink
+        clips_quantiles = np.quantile([clips[d].sum() for d in draws], quantiles) * shrink
+        floors = int(length.max()), int(clips.max())
+        sizes = {
+            (max(_rounded_up(f, 32), floors[0]), max(_rounded_up(c, 4), floors[1]))
+            for f, c in zip(frames_quantiles, clips_quantiles, strict=True)
+        }
+        return [Size(f, Capacity(c, floors[1])) for f, c in sorted(sizes)]
+
+    def empty(self, size: Size) -> Batch:
+        """A batch of this capacity that holds nothing."""
+        nothing = np.zeros(0, np.int64)
+        return self._gather(size, nothing, nothing, nothing.astype(bool), nothing.astype(bool), nothing)
+
+    def batch(self, plan: Plan, index: int) -> Batch:
+        """Batch `index` of an epoch's plan, gathered on the device of the frames."""
+        part = slice(plan.bounds[index], plan.bounds[index + 1])
+        length = plan.length[part]
+        clips = int(self._clips(length).sum())
+        size = next(s for s in self.sizes if length.sum() <= s.frames and clips <= s.capacity.clips)
+        arrays = (plan.start, plan.length, plan.augmented, plan.interpolated, plan.sequence)
+        return self._gather(size, *(x[part] for x in arrays))
+
+    def _gather(
+        self,
+        size: Size,
+        start: np.ndarray,
+        length: np.ndarray,
+        augmented: np.ndarray,
+        interpolated: np.ndarray,
+        sequence: np.ndarray,
+    ) -> Batch:
+        fill = (0, self.batch_size - len(length))
+        starts, lengths, augmenteds, interpolateds = (
+            torch.from_numpy(np.pad(x, fill)).to(self.frames.device, non_blocking=True)
+            for x in (start, length, augmented, interpolated)
+        )
+        rows = rows_of(lengths, size.frames)
+        source = torch.where(rows.valid, starts.index_select(0, rows.sequence) + rows.position, 0)
+        frames = self.frames.index_select(0, source)
+        frames = torch.where(rows.valid[:, None, None], frames, 0)
+        return Batch(frames, lengths, rows, augmenteds, interpolateds, sequence, size.capacity)
+
+
+def _rounded_up(value: float, multiple: int) -> int:
+    return int(np.ceil(value / multiple)) * multiple
+
+
+def long_enough(lengths: np.ndarray, windows: Windows) -> np.ndarray:
+    """Which sequences keep at least 3 clips after the worst crop: two to put in order and the last to be found."""
+    worst = lengths - np.round(lengths * CROP).astype(np.int64)
+    return clip_counts(torch.from_numpy(worst), windows).numpy() >= 3

@@ -1,0 +1,40 @@
+"""From a batch of coordinates to a model's input, on the batch's device: centre, augment, take the stream, corrupt."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hitrs_fast import HiTRSConfig, PretextBatch, PretextConfig
+from hitrs_fast.clips import Windows
+from hitrs_fast.ragged import offsets_of
+from hitrs_fast.skeleton import centre_on_hip, stream_of
+
+from .augment import AugmentConfig, augment
+from .corrupt import draw_pretext
+from .loader import Batch
+
+
+def model_frames(
+    batch: Batch, config: HiTRSConfig, augmentation: AugmentConfig | None, generator: torch.Generator
+) -> Tensor:
+    """The stream `[F, J, C]` that an encoder of this configuration reads; without `augmentation` as `HiTRS.prepare`."""
+    frames, rows = batch.frames, batch.rows
+    if config.center:
+        first = offsets_of(batch.lengths).index_select(0, rows.sequence).clamp(max=len(frames) - 1)
+        frames = centre_on_hip(frames, first, config.layout)
+    if augmentation is not None:
+        frames = augment(frames, rows, batch.augmented, batch.interpolated, augmentation, generator)
+    return stream_of(frames, rows.position == 0, config.layout, config.stream)
+
+
+def pretext_input(
+    batch: Batch,
+    config: HiTRSConfig,
+    pretext: PretextConfig,
+    augmentation: AugmentConfig | None,
+    generator: torch.Generator,
+) -> PretextBatch:
+    frames = model_frames(batch, config, augmentation, generator)
+    windows = Windows(config.window, config.stride, config.dilate)
+    return draw_pretext(frames, batch.lengths, windows, pretext, batch.capacity.clips, generator)
