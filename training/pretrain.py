@@ -1,0 +1,215 @@
+"""Pre-train an encoder without labels: `python -m training.pretrain --help`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import tyro
+from safetensors.torch import save_file
+from torch import Tensor
+
+from hitrs_fast import HiTRS, LossWeights, Pretraining
+from hitrs_fast.clips import Windows
+
+from .data.loader import Batch, Loader, long_enough
+from .data.pipeline import pretext_input
+from .data.records import DataError
+from .data.store import Store
+from .log import RunLog
+from .loop import LoopConfig, Trainer
+from .presets import PretrainRecipe, pretrain_recipe
+from .runtime import check_compiler, demo_store, environment, new_run_folder, pick_device, run
+
+DEMO_STEPS = 300
+ONE_CAPACITY = (0.99,)
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Options:
+    """Pre-train Hi-TRS on the sequences of a store, without their labels."""
+
+    data: Path | None = None
+    """The store; without one, the built-in demo store, made on first use."""
+    split: str | None = None
+    """Which of the store's splits; the default is its first."""
+    run: Path | None = None
+    """Folder for weights, logs and checkpoints; the default is runs/pretrain-<time>."""
+    preset: Literal["paper", "authors", "small"] | None = None
+    """Sizes and rules; the default is small on a CPU and paper on CUDA."""
+    stream: Literal["joint", "bone", "motion"] = "joint"
+    """What the encoder reads: coordinates, their differences along bones, or along time."""
+    weights: LossWeights = field(default_factory=LossWeights)
+    """Weight of each pretext task; 0 switches it off and skips its work."""
+    steps: int | None = None
+    """Length of the schedule; the default is the preset's (small 3,000; paper 30,000; authors 50,000), with the demo
+    store 300."""
+    epochs: float | None = None
+    """Instead of steps: passes over the training sequences."""
+    batch_size: int | None = None
+    """Sequences in a batch; the default is the preset's (small 32; paper 256; authors 64, four batches a step)."""
+    lr: float | None = None
+    """Highest learning rate; the default is the preset's."""
+    warmup: int | None = None
+    """Steps of linear warm-up; the default is a thirtieth of the steps."""
+    decay: Literal["decoupled", "l2"] = "decoupled"
+    """Weight decay apart from the gradient (AdamW), or within it (Adam with L2)."""
+    seed: int = 0
+    """Of every random number."""
+    device: str | None = None
+    """cpu or cuda; the default is CUDA where there is one."""
+    compile: bool = False
+    """Compile the model with torch.compile; it takes a minute or more before the first step."""
+    validate_every: int | None = None
+    """Steps between validations; the default is a fifth of the steps."""
+    checkpoint_every: int = 1000
+    """Steps between checkpoints; the last step always has one."""
+    resume: bool = False
+    """Go on with the run in --run from its newest checkpoint."""
+
+
+class PretrainTask:
+    """Turns batches of coordinates into pretext losses."""
+
+    def __init__(self, recipe: PretrainRecipe, weights: LossWeights, device: torch.device, seed: int) -> None:
+        torch.manual_seed(seed)
+        self.recipe = recipe
+        self.model = Pretraining(HiTRS(recipe.encoder), recipe.pretext, weights).to(device)
+        self.generator = torch.Generator(device)
+
+    def losses(self, model: Callable[..., Any], batch: Batch, training: bool) -> dict[str, Tensor]:
+        recipe = self.recipe
+        augmentation = recipe.augment if training else None
+        inputs = pretext_input(batch, recipe.encoder, recipe.pretext, augmentation, self.generator)
+        with torch.autocast(batch.frames.device.type, torch.bfloat16, enabled=batch.frames.is_cuda):
+            return model(inputs, batch.capacity)
+
+
+def pretrain(options: Options) -> None:
+    device = pick_device(options.device)
+    if options.compile:
+        check_compiler(device)
+    store = Store.open(options.data or demo_store())
+    recipe = recipe_of(options, store, device)
+    train, validation = loaders(options, store, recipe, device)
+    config = loop_config(options, recipe, len(train.plan(0)))
+    folder = new_run_folder(options.run, "pretrain", options.resume)
+    task = PretrainTask(recipe, options.weights, device, options.seed)
+    trainer = Trainer(task, train, validation, recipe.optim, config, folder)
+    if options.resume and not trainer.resume():
+        log.info("%s has no checkpoint yet: starting from the beginning", folder)
+    write_json(folder / "run.json", describe(options, recipe, store, device))
+    log.info(
+        "%s: %d training and %d validation sequences, preset %s, %s",
+        *(store.path, len(train.chosen), len(validation.chosen), options.preset or default_preset(device), device),
+    )
+    if options.compile:
+        log.info("compiling for %d batch sizes; about a minute each the first time", len(train.sizes))
+        trainer.warm_up()
+    run_log = RunLog(folder, trainer.step, config.steps)
+    try:
+        metrics = trainer.fit(run_log, lambda: save_model(folder, task.model))
+    finally:
+        run_log.close()
+    result = {k: round(v, 5) for k, v in metrics.items()} | {"run": str(folder), "steps": config.steps}
+    write_json(folder / "metrics.json", result)
+    print(json.dumps(result))
+
+
+def default_preset(device: torch.device) -> str:
+    return "paper" if device.type == "cuda" else "small"
+
+
+def recipe_of(options: Options, store: Store, device: torch.device) -> PretrainRecipe:
+    """The preset with what the command line changes."""
+    preset = options.preset or default_preset(device)
+    recipe = pretrain_recipe(preset, store.layout, stream=options.stream, channels=store.channels)
+    optim = dataclasses.replace(recipe.optim, decay=options.decay, lr=options.lr or recipe.optim.lr)
+    return dataclasses.replace(recipe, optim=optim, batch_size=options.batch_size or recipe.batch_size)
+
+
+def loaders(options: Options, store: Store, recipe: PretrainRecipe, device: torch.device) -> tuple[Loader, Loader]:
+    """Training and validation loaders over the store's frames, which are read onto the device."""
+    encoder = recipe.encoder
+    windows = Windows(encoder.window, encoder.stride, encoder.dilate)
+    training = store.split(options.split)[store.sequence_sample]
+    usable = long_enough(store.lengths, windows)
+    if not usable.all():
+        log.info("%d of %d sequences are too short for three clips and are left out", (~usable).sum(), len(usable))
+    for kind, part in (("training", training & usable), ("validation", ~training & usable)):
+        if part.sum() < 2:
+            raise DataError(f"{store.path}: only {part.sum()} {kind} sequences are long enough; two or more are needed")
+    frames = torch.from_numpy(store.read_frames()).to(device)
+    quantiles = {"quantiles": ONE_CAPACITY} if options.compile and device.type == "cpu" else {}
+
+    def loader(part: np.ndarray, augment: Any) -> Loader:
+        chosen = np.flatnonzero(part & usable)
+        size = recipe.batch_size
+        return Loader(frames, store.offsets, chosen, windows, size, augment, options.seed, **quantiles)
+
+    return loader(training, recipe.augment), loader(~training, None)
+
+
+def loop_config(options: Options, recipe: PretrainRecipe, batches: int) -> LoopConfig:
+    if options.steps is not None and options.epochs is not None:
+        raise DataError("--steps and --epochs exclude each other")
+    steps = options.steps
+    if steps is None and options.epochs is not None:
+        steps = round(options.epochs * batches / recipe.accumulate)
+    if steps is None:
+        steps = DEMO_STEPS if options.data is None else recipe.steps
+    for name, value in (
+        ("steps", steps),
+        ("batch-size", recipe.batch_size),
+        ("checkpoint-every", options.checkpoint_every),
+    ):
+        if value < 1:
+            raise DataError(f"--{name} is {value}; it must be at least 1")
+    return LoopConfig(
+        steps=steps,
+        warmup=steps // 30 if options.warmup is None else options.warmup,
+        accumulate=recipe.accumulate,
+        log_every=max(1, min(50, steps // 10)),
+        validate_every=options.validate_every or max(1, steps // 5),
+        checkpoint_every=options.checkpoint_every,
+        seed=options.seed,
+        compile=options.compile,
+    )
+
+
+def describe(options: Options, recipe: PretrainRecipe, store: Store, device: torch.device) -> dict[str, Any]:
+    return {
+        "command": "pretrain",
+        "options": dataclasses.asdict(options),
+        "recipe": dataclasses.asdict(recipe),
+        "store": {"path": str(store.path), "fingerprint": store.fingerprint, "counts": store.counts},
+        "environment": environment(device),
+    }
+
+
+def save_model(folder: Path, model: Pretraining) -> None:
+    """The newest weights: the encoder for `HiTRS.from_pretrained(folder)`, the heads beside it."""
+    model.encoder.save_pretrained(folder)
+    heads = {k: t.contiguous() for k, t in model.state_dict().items() if not k.startswith("encoder.")}
+    save_file(heads, folder / "heads.safetensors")
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=1, default=str) + "\n")
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    options = tyro.cli(Options, prog="python -m training.pretrain", args=args, config=(tyro.conf.FlagCreatePairsOff,))
+    run(lambda: pretrain(options))
+
+
+if __name__ == "__main__":
+    main()
