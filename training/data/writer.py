@@ -1,0 +1,208 @@
+"""Writes the samples of a reader into a new store, in bounded memory. `store.py` describes the layout.
+
+Shape legend: J joints, C coordinates, N sequences, M samples, S labelled segments.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .manifest import FORMAT, VERSION, write_manifest
+from .records import UNKNOWN, DataError, Reader, Sample, Sequence, Source
+from .replace import new_store
+from .splits import hashed_split, split_from_rule
+from .validate import check_sample, named
+from .zarr_arrays import GrowingArray, WriteThread, create_array, create_group
+
+CHUNK_FRAMES = 65536
+SAMPLE_COLUMNS = ("frames", "label", "subject", "camera", "setup")
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What went into a store; `skipped` lists `(name, reason)`."""
+
+    store: str
+    samples: int
+    sequences: int
+    frames: int
+    skipped: list[tuple[str, str]]
+
+
+def write_store(
+    path: str | Path,
+    reader: Reader,
+    overwrite: bool = False,
+    rules: Iterable[str] = (),
+    progress: Callable[[Reader], Iterable[Sample]] = iter,
+    chunk_frames: int = CHUNK_FRAMES,
+) -> Summary:
+    """Convert everything `reader` yields into a store at `path`, which appears complete or not at all.
+
+    `rules` are splits as `NAME=KEY:VALUES`; they come before the reader's own, and the first split is the default.
+    `progress` wraps the reader as tqdm does. Memory: one chunk of `chunk_frames` frames, one sample, a few numbers
+    per sequence. DataError for an existing target without `overwrite`, an invalid sample, or no sample at all.
+    """
+    target = Path(path).resolve()
+    with new_store(target, overwrite) as folder, WriteThread(target) as thread:
+        writer = _Writer(thread, folder, reader.source, chunk_frames)
+        for sample in progress(reader):
+            writer.add(sample)
+        if not writer.names:
+            raise DataError(_nothing(reader))
+        splits = _splits(reader.source, list(rules), writer)
+        counts = thread.call(writer.finish, splits)
+        thread.call(write_manifest, folder, counts)
+    return Summary(str(path), counts["samples"], counts["sequences"], counts["frames"], list(reader.skipped))
+
+
+def _nothing(reader: Reader) -> str:
+    reasons = "; ".join(f"{name}: {reason}" for name, reason in reader.skipped[:3])
+    return f"{named(reader.source)}: no sample in it ({len(reader.skipped)} skipped{': ' * bool(reasons)}{reasons})"
+
+
+class _Writer:
+    """Turns samples into arrays. Only `thread` touches the disk."""
+
+    def __init__(self, thread: WriteThread, folder: Path, source: Source, chunk_frames: int) -> None:
+        self.group = thread.call(create_group, folder)
+        self.source = source
+        self.names: dict[str, None] = {}  # ordered
+        self.columns: defaultdict[str, list[int]] = defaultdict(list)
+        self._growing = partial(GrowingArray, thread, self.group, chunk=chunk_frames)
+        self._offsets = [0]
+        self._segments: list[tuple[int, int, int, int]] = []
+        self._frames = self._growing("frames", (source.layout.joints, source.channels))
+        self._confidence: GrowingArray | None = None
+
+    def add(self, sample: Sample) -> None:
+        check_sample(sample, self.source)
+        if sample.name in self.names:
+            raise DataError(f"{named(self.source)}: two samples are named {sample.name!r}; names must differ")
+        number = len(self.names)
+        self.names[sample.name] = None
+        for sequence in sample.sequences:
+            self._add_sequence(sequence, number)
+        for column in SAMPLE_COLUMNS:
+            self.columns[f"sample_{column}"].append(getattr(sample, column))
+        self._segments += [(number, *segment) for segment in sample.segments]
+
+    def _add_sequence(self, sequence: Sequence, sample: int) -> None:
+        self._add_confidence(sequence)
+        self._frames.append(sequence.joints)
+        self._offsets.append(self._frames.length)
+        self.columns["sequence_sample"].append(sample)
+        self.columns["sequence_body"].append(sequence.body)
+        self.columns["sequence_first_frame"].append(sequence.first_frame)
+
+    def _add_confidence(self, sequence: Sequence) -> None:
+        """The array starts with the first sequence that has a confidence; all before it get 1."""
+        if self._confidence is None:
+            if sequence.confidence is None:
+                return
+            self._confidence = self._growing("confidence", (self.source.layout.joints,))
+            self._confidence.append_ones(self._frames.length)
+        if sequence.confidence is None:
+            self._confidence.append_ones(len(sequence.joints))
+        else:
+            self._confidence.append(sequence.confidence)
+
+    def finish(self, splits: dict[str, np.ndarray]) -> dict[str, int]:
+        """Write all that is left; returns the counts for the manifest."""
+        self._frames.flush()
+        if self._confidence is not None:
+            self._confidence.flush()
+        self._write_small("sequence_offsets", np.array(self._offsets, np.int64))
+        for name, values in self.columns.items():
+            self._write_small(name, np.array(values, np.int64))
+        self._write_small("segments", np.array(self._segments, np.int64).reshape(-1, 4))
+        self._write_names()
+        for name, training in splits.items():
+            self._write_small(f"split/{name}", training)
+        self.group.attrs.put(_attributes(self.source, list(splits)))
+        sequences = len(self._offsets) - 1
+        return {
+            "samples": len(self.names),
+            "sequences": sequences,
+            "frames": self._frames.length,
+            "segments": len(self._segments),
+        }
+
+    def _write_names(self) -> None:
+        """As UTF-8 bytes and offsets: Zarr 3 has no text type that is part of its specification."""
+        encoded = [name.encode() for name in self.names]
+        offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
+        self._write_small("sample_name_bytes", np.frombuffer(b"".join(encoded), np.uint8))
+        self._write_small("sample_name_offsets", offsets)
+
+    def _write_small(self, name: str, values: np.ndarray) -> None:
+        create_array(self.group, name, values.shape, values.dtype)[...] = values
+
+
+def _splits(source: Source, rules: list[str], writer: _Writer) -> dict[str, np.ndarray]:
+    """Name -> `[M]` bool, True for training; the rules' splits, then the reader's, or else one by hash."""
+    names = list(writer.names)
+    columns = _rule_columns(writer)
+    training: dict[str, Iterable[str]] = {}
+    for rule in rules:
+        name, chosen = split_from_rule(rule, names, columns)
+        if name in training:
+            raise DataError(f"--split {rule}: there are two splits called {name!r}; give each its own name")
+        training[name] = chosen
+    training |= {name: chosen for name, chosen in source.splits.items() if name not in training}
+    if not training:
+        log.info("%s has no split: every tenth sample by a hash of its name is held out, as 'default'", named(source))
+        training["default"] = hashed_split(names)
+    return {name: _mask(name, names, set(chosen), source) for name, chosen in training.items()}
+
+
+def _rule_columns(writer: _Writer) -> dict[str, np.ndarray]:
+    """What rules may select by: the columns of which something is known. A view is a camera."""
+    keys = {"labels": "label", "subjects": "subject", "views": "camera", "cameras": "camera", "setups": "setup"}
+    columns = {key: np.array(writer.columns[f"sample_{column}"], np.int64) for key, column in keys.items()}
+    return {key: values for key, values in columns.items() if (values != UNKNOWN).any()}
+
+
+def _mask(split: str, names: list[str], training: set[str], source: Source) -> np.ndarray:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", split):
+        raise DataError(f"{named(source)}: {split!r} cannot name a split; use letters, digits, '.', '_' and '-'")
+    mask = np.array([name in training for name in names])
+    if mask.all() or not mask.any():
+        side = "training" if mask.all() else "testing"
+        log.warning("%s: in the split %r every sample is for %s", named(source), split, side)
+    return mask
+
+
+def _attributes(source: Source, splits: list[str]) -> dict[str, Any]:
+    reader = {"name": source.reader, "options": source.options, "package_version": _version()}
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "layout": asdict(source.layout),
+        "channels": source.channels,
+        "fps": None if math.isnan(source.fps) else source.fps,
+        "classes": source.classes,
+        "reader": json.loads(json.dumps(reader, default=str)),  # options may be paths
+        "source": source.path,
+        "splits": splits,
+    }
+
+
+def _version() -> str:
+    try:
+        return metadata.version("hitrs-fast")
+    except metadata.PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,171 @@
+"""Convert data sets into stores, and check stores: `python -m training.prepare --help`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from .data.records import DataError, Reader, Sample
+from .runtime import run
+
+LISTED = 20  # skipped files that are named
+LINE_EVERY = 10.0  # seconds between progress lines where there is no terminal
+
+
+@dataclass(kw_only=True)
+class Convert:
+    """What all conversions share."""
+
+    out: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="OUT")]]
+    """The store to write; it appears complete or not at all."""
+    overwrite: bool = False
+    """Replace the store OUT once the new one is complete."""
+    split: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """A split as NAME=KEY:VALUES (training values), e.g. cross-view=views:1,2. May be given again; the first is the
+    default."""
+
+    def reader(self) -> Reader:
+        raise NotImplementedError
+
+    def run(self) -> None:
+        from .data.writer import write_store
+
+        reader = self.reader()
+        summary = write_store(self.out, reader, self.overwrite, self.split, show_progress)
+        report_skipped(summary.skipped)
+        print(json.dumps(vars(summary) | {"skipped": len(summary.skipped)}))
+
+
+@dataclass(kw_only=True)
+class ConvertRaw(Convert):
+    """What the conversions of files share."""
+
+    raw: Path
+    """The raw data."""
+    strict: bool = False
+    """Stop at the first file that cannot be used, instead of skipping it."""
+
+
+@dataclass(kw_only=True)
+class Demo(Convert):
+    """Make a small store of synthetic motions."""
+
+    count: int = 600
+    """Samples to make."""
+    seed: int = 0
+    """Of the random numbers; the same seed makes the same store."""
+
+    def reader(self) -> Reader:
+        from .data.synthetic import DemoReader
+
+        return DemoReader(count=self.count, seed=self.seed)
+
+
+@dataclass(kw_only=True)
+class Arrays(ConvertRaw):
+    """Convert arrays in an .npz file (RAW)."""
+
+    def reader(self) -> Reader:
+        from .data.readers.arrays import ArraysReader
+
+        return ArraysReader(self.raw, strict=self.strict)
+
+
+@dataclass(kw_only=True)
+class Ntu60(ConvertRaw):
+    """Convert the .skeleton files of NTU RGB+D (60 actions) below the folder RAW."""
+
+    bodies: Literal["tracked", "first-two"] = "tracked"
+    """One sequence per tracked body id, or the first two bodies listed in each frame."""
+
+    def reader(self) -> Reader:
+        return self._reader(60)
+
+    def _reader(self, actions: int) -> Reader:
+        from .data.readers.ntu import NtuReader
+
+        return NtuReader(self.raw, bodies=self.bodies, actions=actions, strict=self.strict)
+
+
+@dataclass(kw_only=True)
+class Ntu120(Ntu60):
+    """Convert the .skeleton files of NTU RGB+D 120 below the folder RAW."""
+
+    def reader(self) -> Reader:
+        return self._reader(120)
+
+
+@dataclass(kw_only=True)
+class Check:
+    """Read every byte of a store; exit code 0 only if every checksum, count and index is right."""
+
+    store: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="STORE")]]
+    """The store to check."""
+
+    def run(self) -> None:
+        from .data.check import check_store
+        from .data.store import Store
+
+        problems = check_store(self.store)
+        for problem in problems:
+            print(problem, file=sys.stderr)
+        if problems:
+            raise DataError(f"{self.store}: {len(problems)} problems; convert the data again with --overwrite")
+        print(json.dumps({"store": str(self.store), **Store.open(self.store).counts, "problems": 0}))
+
+
+def show_progress(reader: Reader) -> Iterable[Sample]:
+    """A bar on a terminal, a line now and then elsewhere."""
+    if not sys.stderr.isatty():
+        return _progress_lines(reader)
+    from tqdm import tqdm
+
+    return tqdm(reader, total=len(reader), unit="sample")
+
+
+def _progress_lines(reader: Reader) -> Iterator[Sample]:
+    last = time.monotonic()
+    for number, sample in enumerate(reader):
+        if time.monotonic() - last > LINE_EVERY:
+            last = time.monotonic()
+            print(f"{number} of {len(reader)} samples", file=sys.stderr)
+        yield sample
+
+
+def report_skipped(skipped: Sequence[tuple[str, str]]) -> None:
+    for name, reason in skipped[:LISTED]:
+        print(f"skipped {name}: {reason}", file=sys.stderr)
+    if len(skipped) > LISTED:
+        print(f"skipped {len(skipped) - LISTED} more", file=sys.stderr)
+
+
+Command = (
+    Annotated[Demo, tyro.conf.subcommand("demo")]
+    | Annotated[Arrays, tyro.conf.subcommand("arrays")]
+    | Annotated[Ntu60, tyro.conf.subcommand("ntu60")]
+    | Annotated[Ntu120, tyro.conf.subcommand("ntu120")]
+    | Annotated[Check, tyro.conf.subcommand("check")]
+)
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """`args` instead of the command line's, for tests."""
+    command = tyro.cli(
+        Command,
+        prog="python -m training.prepare",
+        description=__doc__.partition(":")[0] + ".",
+        args=args,
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+    run(command.run)
+
+
+if __name__ == "__main__":
+    main()
