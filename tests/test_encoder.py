@@ -118,7 +118,7 @@ def test_wrong_shapes_are_named() -> None:
 def test_too_many_clips_is_an_error_and_split_averages() -> None:
     encoder = hf.HiTRS(tiny_config(max_clips=4)).eval()
     long = np.random.default_rng(0).normal(size=(60, 5, 3)).astype(np.float32)
-    with pytest.raises(ValueError, match="positions for 4.*split"):
+    with pytest.raises(ValueError, match=r"positions for 4.*split"):
         encoder.embed([long])
     pieces = encoder.embed([long[:28], long[28:56], long[56:]])
     torch.testing.assert_close(encoder.embed([long], long="split")[0], pieces.mean(0))

@@ -18,6 +18,7 @@ from .data.manifest import file_problems, read_manifest, sync_folder, write_mani
 from .data.records import DataError
 
 KEPT = 3
+KIND = "hitrs_fast checkpoint"
 log = logging.getLogger(__name__)
 
 
@@ -32,7 +33,7 @@ def save_checkpoint(run: Path, step: int, state: dict[str, Any]) -> None:
             shutil.rmtree(leftover)
     partial.mkdir()
     torch.save(state, partial / "state.pt")
-    write_manifest(partial, {"step": step})
+    write_manifest(partial, {"step": step}, KIND)
     os.rename(partial, target)
     sync_folder(folder)
     for old in checkpoints(run)[:-KEPT]:
@@ -48,10 +49,10 @@ def load_checkpoint(run: Path, device: torch.device) -> dict[str, Any] | None:
     """The state of the newest undamaged checkpoint; damaged ones are named and passed over. None if there is none."""
     for folder in reversed(checkpoints(run)):
         try:
-            problems = file_problems(folder, read_manifest(folder), read=lambda _: True)
-        except DataError as error:
-            problems = [str(error)]
+            problems = file_problems(folder, read_manifest(folder, KIND), read=lambda _: True)
+        except DataError:
+            problems = ["its manifest is missing or damaged"]
         if not problems:
             return torch.load(folder / "state.pt", map_location=device, weights_only=True)
-        log.warning("checkpoint %s is passed over: %s", folder, problems[0])
+        log.warning("%s is damaged and passed over: %s", folder, problems[0])
     return None

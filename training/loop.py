@@ -47,6 +47,8 @@ class LoopConfig:
     checkpoint_every: int
     seed: int
     compile: bool
+    identity: dict[str, str]
+    """What a checkpoint must share with the run that goes on from it."""
 
 
 class Position:
@@ -81,8 +83,9 @@ class Trainer:
         state = load_checkpoint(self.run, self.task.generator.device)
         if state is None:
             return False
-        if state["steps"] != self.config.steps:
-            raise DataError(f"{self.run} was begun with --steps {state['steps']}, and the schedule depends on it")
+        then, now = state["identity"], self.config.identity
+        if differing := [f"{k} ({then.get(k)}, now {now.get(k)})" for k in then | now if then.get(k) != now.get(k)]:
+            raise DataError(f"{self.run} cannot go on, because it was begun with another {', '.join(differing)}")
         self.task.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = state["step"]
@@ -95,7 +98,7 @@ class Trainer:
                 "model": self.task.model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "step": self.step,
-                "steps": self.config.steps,
+                "identity": self.config.identity,
                 "epoch": self.position.epoch,
                 "index": self.position.index,
             }

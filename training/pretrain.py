@@ -26,7 +26,7 @@ from .data.store import Store
 from .log import RunLog
 from .loop import LoopConfig, Trainer
 from .presets import PretrainRecipe, pretrain_recipe
-from .runtime import check_compiler, demo_store, environment, new_run_folder, pick_device, run
+from .runtime import check_compiler, demo_store, environment, keep_freed_memory, new_run_folder, pick_device, run
 
 DEMO_STEPS = 300
 ONE_CAPACITY = (0.99,)
@@ -50,8 +50,8 @@ class Options:
     weights: LossWeights = field(default_factory=LossWeights)
     """Weight of each pretext task; 0 switches it off and skips its work."""
     steps: int | None = None
-    """Length of the schedule; the default is the preset's (small 3,000; paper 30,000; authors 50,000), with the demo
-    store 300."""
+    """Length of the schedule; the default is the preset's (small 3,000; paper 30,000; authors 50,000), or 300 with the
+    demo store."""
     epochs: float | None = None
     """Instead of steps: passes over the training sequences."""
     batch_size: int | None = None
@@ -95,12 +95,14 @@ class PretrainTask:
 
 def pretrain(options: Options) -> None:
     device = pick_device(options.device)
+    if device.type == "cpu":
+        keep_freed_memory()
     if options.compile:
         check_compiler(device)
     store = Store.open(options.data or demo_store())
     recipe = recipe_of(options, store, device)
     train, validation = loaders(options, store, recipe, device)
-    config = loop_config(options, recipe, len(train.plan(0)))
+    config = loop_config(options, recipe, store, len(train.plan(0)))
     folder = new_run_folder(options.run, "pretrain", options.resume)
     task = PretrainTask(recipe, options.weights, device, options.seed)
     trainer = Trainer(task, train, validation, recipe.optim, config, folder)
@@ -132,6 +134,13 @@ def recipe_of(options: Options, store: Store, device: torch.device) -> PretrainR
     """The preset with what the command line changes."""
     preset = options.preset or default_preset(device)
     recipe = pretrain_recipe(preset, store.layout, stream=options.stream, channels=store.channels)
+    for name, value, least in (("lr", options.lr, 0.0), ("batch-size", options.batch_size, 1)):
+        if value is not None and value <= least:
+            raise DataError(f"--{name} is {value}; it must be above {least}")
+    if options.stream == "bone" and max(store.layout.parents) < 0:
+        raise DataError(
+            f"{store.path}: its layout has no bones, so it has no bone stream; give the data bones or parents"
+        )
     optim = dataclasses.replace(recipe.optim, decay=options.decay, lr=options.lr or recipe.optim.lr)
     return dataclasses.replace(recipe, optim=optim, batch_size=options.batch_size or recipe.batch_size)
 
@@ -158,7 +167,7 @@ def loaders(options: Options, store: Store, recipe: PretrainRecipe, device: torc
     return loader(training, recipe.augment), loader(~training, None)
 
 
-def loop_config(options: Options, recipe: PretrainRecipe, batches: int) -> LoopConfig:
+def loop_config(options: Options, recipe: PretrainRecipe, store: Store, batches: int) -> LoopConfig:
     if options.steps is not None and options.epochs is not None:
         raise DataError("--steps and --epochs exclude each other")
     steps = options.steps
@@ -168,8 +177,8 @@ def loop_config(options: Options, recipe: PretrainRecipe, batches: int) -> LoopC
         steps = DEMO_STEPS if options.data is None else recipe.steps
     for name, value in (
         ("steps", steps),
-        ("batch-size", recipe.batch_size),
         ("checkpoint-every", options.checkpoint_every),
+        ("validate-every", options.validate_every or 1),
     ):
         if value < 1:
             raise DataError(f"--{name} is {value}; it must be at least 1")
@@ -182,7 +191,24 @@ def loop_config(options: Options, recipe: PretrainRecipe, batches: int) -> LoopC
         checkpoint_every=options.checkpoint_every,
         seed=options.seed,
         compile=options.compile,
+        identity=identity(options, recipe, store, steps),
     )
+
+
+def identity(options: Options, recipe: PretrainRecipe, store: Store, steps: int) -> dict[str, str]:
+    """What decides the numbers of a run."""
+    encoder = {f"encoder {k}": str(v) for k, v in vars(recipe.encoder).items() if k != "layout"}
+    rest = {k: str(v) for k, v in vars(recipe).items() if k not in ("encoder", "steps")}
+    return {
+        "layout": store.layout.name,
+        "store": store.fingerprint,
+        "split": options.split or store.split_names[0],
+        "steps": str(steps),
+        "seed": str(options.seed),
+        "weights": str(options.weights),
+        **encoder,
+        **rest,
+    }
 
 
 def describe(options: Options, recipe: PretrainRecipe, store: Store, device: torch.device) -> dict[str, Any]:
