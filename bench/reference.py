@@ -101,9 +101,9 @@ class Position(nn.Module):
 class DensePretextBatch(NamedTuple):
     masked: Tensor  # [B, T, J, C] zero padded
     clean: Tensor  # [B, T, J, C]
-    selected: Tensor  # [B, T, J] bool
+    selected: list[int]  # joints that the spatial task asks for, among B * T * J
     pair: list[list[list[int]]]  # [B][2][w] padded frame numbers: a clip, and it with frames swapped
-    pair_valid: Tensor  # [B] bool
+    pair_valid: list[int]  # sequences that the clip task counts
     windows: list[list[list[int]]]  # [B][K_b][w]
     order: list[list[int]]  # [B][K_b - 1]
 
@@ -172,11 +172,12 @@ class Reference(nn.Module):
     def pretrain(self, batch: DensePretextBatch) -> dict[str, Tensor]:
         sequences = len(batch.masked)
         tokens = self.encode_frames(batch.masked.flatten(0, 1)).unflatten(0, batch.masked.shape[:2])
-        pose = self.pose_loss(self.s_pose_reg(tokens)[batch.selected], batch.clean[batch.selected])
+        selected = torch.tensor(batch.selected)
+        pose = self.pose_loss(self.s_pose_reg(tokens).flatten(0, 2)[selected], batch.clean.flatten(0, 2)[selected])
 
         pairs = self.encode_clips(self.clips_of(tokens, batch.pair).transpose(0, 1).flatten(0, 1))
-        valid = batch.pair_valid.repeat(2)
-        clip = self.order_loss(self.c_motion_cls(pairs)[valid])
+        valid = torch.tensor(batch.pair_valid)
+        clip = self.order_loss(self.c_motion_cls(pairs)[torch.cat([valid, sequences + valid])])
 
         shown = [clips[:-1] for clips in batch.windows]
         counts = [len(clips) for clips in shown]
@@ -216,6 +217,15 @@ class Reference(nn.Module):
         video = self.encode_videos(embedded, counts)
         per_body = len(video) // len(bodies)
         return self.v_cls(video.unflatten(0, (len(bodies), per_body)).sum(1) / divide_by)
+
+    def detect(self, frames: Tensor, classifier: nn.Module, dilate: int) -> Tensor:
+        """One recording [T, J, C] to [T, classes]: a clip centred on each frame, every clip's frames encoded anew."""
+        c = self.config
+        pad = (c.window // 2) * dilate
+        windows = torch.tensor(window_list(len(frames), c.window, 1, dilate))
+        clips = fn.pad(frames, (0, 0, 0, 0, pad, pad))[windows]
+        tokens = self.encode_frames(clips.flatten(0, 1)).unflatten(0, clips.shape[:2])
+        return classifier(self.encode_clips(tokens))
 
     def cut(self, bodies: list[Tensor]) -> tuple[Tensor, list[int]]:
         """Clips [N * bodies, K, w, J, C], zero padded to the largest K, and how many each body has."""
@@ -260,5 +270,11 @@ def dense_batch(batch: PretextBatch, config: HiTRSConfig) -> DensePretextBatch:
     sequences = len(lengths)
     pair = [[in_sequence(batch.pair[b], b), in_sequence(batch.pair[sequences + b], b)] for b in range(sequences)]
     return DensePretextBatch(
-        padded(batch.frames), padded(batch.target), padded(batch.selected), pair, batch.pair_valid, windows, order
+        padded(batch.frames),
+        padded(batch.target),
+        padded(batch.selected).flatten().nonzero()[:, 0].tolist(),
+        pair,
+        batch.pair_valid.nonzero()[:, 0].tolist(),
+        windows,
+        order,
     )

@@ -3,7 +3,7 @@
 from .checkpoint import load_authors_checkpoint
 from .config import HiTRSConfig, LossWeights, PretextConfig
 from .encoder import Capacity, HiTRS, HiTRSOutput
-from .heads import Recognizer
+from .heads import FrameClassifier, MotionPredictor, Recognizer
 from .pretext import PretextBatch, Pretraining
 from .skeleton import LAYOUTS, SkeletonLayout
 
@@ -12,10 +12,12 @@ __version__ = "0.1.0"
 __all__ = [
     "LAYOUTS",
     "Capacity",
+    "FrameClassifier",
     "HiTRS",
     "HiTRSConfig",
     "HiTRSOutput",
     "LossWeights",
+    "MotionPredictor",
     "PretextBatch",
     "PretextConfig",
     "Pretraining",

@@ -1,6 +1,6 @@
 """Task heads on the encoder.
 
-Shape legend: F frames, J joints, C coordinates, B sequences (bodies), N samples (recordings).
+Shape legend: F frames, J joints, C coordinates, B sequences (one body's track each), N samples (recordings).
 """
 
 from __future__ import annotations
@@ -9,6 +9,59 @@ import torch
 from torch import Tensor, nn
 
 from .encoder import Capacity, HiTRS
+from .ragged import offsets_of
+
+DETECTION_DILATE = 4  # at 30 frames/s a clip then spans 25 frames, about a second
+
+
+class FrameClassifier(nn.Module):
+    """Action detection: a class for every frame, from the clip centred on it (the paper's section 3.4).
+
+    Clips begin at every frame (stride 1); each frame still goes through F-TRS once, and V-TRS is not run.
+    """
+
+    def __init__(self, encoder: HiTRS, classes: int, dilate: int = DETECTION_DILATE) -> None:
+        if encoder.config.window % 2 == 0:
+            raise ValueError(f"the encoder's window is {encoder.config.window}; only an odd one has a frame at its centre")
+        super().__init__()
+        self.encoder = encoder
+        self.dilate = dilate
+        self.classifier = nn.Linear(encoder.config.widths[1], classes)
+
+    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        """frames `[F, J, C]` and lengths `[B]` to logits `[F, classes]`; rows of padding mean nothing."""
+        everywhere = Capacity(clips=frames.shape[0], longest=1)
+        out = self.encoder(frames, lengths, levels="clip", stride=1, dilate=self.dilate, capacity=everywhere)
+        return self.classifier(out.clip)
+
+
+class MotionPredictor(nn.Module):
+    """Motion prediction: a GRU decoder begins from the video embedding and adds to the last pose (section 3.4).
+
+    The decoder follows Martinez et al. (CVPR 2017), whom the paper cites: y[t] = y[t-1] + Linear(Drop(h[t])) with
+    h[t] = GRU(y[t-1], h[t-1]), its own poses fed back without gradient; h[0] = Linear(video).
+    """
+
+    def __init__(self, encoder: HiTRS, hidden: int = 1024, dropout: float = 0.5) -> None:
+        super().__init__()
+        self.encoder = encoder
+        pose = encoder.config.joints * encoder.config.channels
+        self.start = nn.Linear(encoder.config.widths[2], hidden)
+        self.cell = nn.GRUCell(pose, hidden)
+        self.dropout = nn.Dropout(dropout)
+        self.change = nn.Linear(hidden, pose)
+
+    def forward(self, frames: Tensor, lengths: Tensor, steps: int = 12, capacity: Capacity | None = None) -> Tensor:
+        """The `steps` poses that follow each sequence: frames `[F, J, C]` and lengths `[B]` to `[B, steps, J, C]`."""
+        state = self.start(self.encoder(frames, lengths, capacity=capacity).video)
+        last = (offsets_of(lengths)[1:] - 1).clamp(min=0)
+        pose = frames.index_select(0, last).flatten(1)
+        poses = []
+        for _ in range(steps):
+            state = self.cell(pose.detach(), state)
+            pose = pose.detach() + self.change(self.dropout(state))
+            poses.append(pose)
+        return torch.stack(poses, 1).unflatten(-1, frames.shape[1:])
 
 
 class Recognizer(nn.Module):

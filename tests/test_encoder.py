@@ -178,3 +178,31 @@ def test_configurations_that_make_no_sense_are_refused() -> None:
     with pytest.raises(ValueError, match="cycle"):
         hf.SkeletonLayout("loop", ("a", "b"), (1, 0))
     assert layout(3).parents == (-1, 0, 1)
+
+
+def test_frame_classifier_equals_the_dense_model(config: hf.HiTRSConfig) -> None:
+    if config.window % 2 == 0:
+        with pytest.raises(ValueError, match="only an odd one"):
+            hf.FrameClassifier(hf.HiTRS(config), classes=3)
+        return
+    reference, model = models(config)
+    detector = hf.FrameClassifier(model.encoder, classes=3, dilate=4).double().eval()
+    frames, lengths = ragged([31, 0, 20], config.joints, config.channels)
+    logits = detector(torch.cat([frames, frames[:4]]), lengths)[:51]
+    for part, alone in ((logits[:31], frames[:31]), (logits[31:], frames[31:])):
+        torch.testing.assert_close(part, reference.detect(alone, detector.classifier, 4))
+
+
+def test_motion_predictor_adds_to_the_last_pose() -> None:
+    torch.manual_seed(0)
+    model = hf.MotionPredictor(hf.HiTRS(tiny_config()), hidden=6).double().eval()
+    frames, lengths = ragged([31, 20], 5)
+    poses = model(frames, lengths, steps=4)
+    assert poses.shape == (2, 4, 5, 3)
+    state, pose = model.start(model.encoder(frames, lengths).video)[1:], frames[-1:].flatten(1)
+    for step in range(4):
+        state = model.cell(pose, state)
+        pose = pose + model.change(state)
+        torch.testing.assert_close(poses[1:, step].flatten(1), pose)
+    model.change.weight.data.zero_(), model.change.bias.data.zero_()
+    torch.testing.assert_close(model(frames, lengths)[0], frames[30].expand(12, -1, -1))

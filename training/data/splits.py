@@ -21,7 +21,7 @@ def split_from_rule(
     `columns` maps each KEY that the data have to one value per sample of `names`; `names` is always there.
     DataError for bad syntax, an unknown key, a value that no sample has, and a rule that leaves no test sample.
     """
-    split, key, values = _parsed(rule)
+    split, key, values = parse_rule(rule)
     if key != "names" and key not in columns:
         raise DataError(f"split {rule!r}: the data have no {key}; they have {', '.join(['names', *columns])}")
     column = np.asarray(names if key == "names" else columns[key])
@@ -37,7 +37,8 @@ def split_from_rule(
     return split, [name for name, trains in zip(names, training.tolist(), strict=True) if trains]
 
 
-def _parsed(rule: str) -> tuple[str, str, list[int] | list[str]]:
+def parse_rule(rule: str) -> tuple[str, str, list[int] | list[str]]:
+    """The name, key and values of `NAME=KEY:VALUES`; DataError for bad syntax or an unknown key."""
     split, _, condition = rule.partition("=")
     key, _, listed = condition.partition(":")
     values = [value.strip() for value in listed.split(",")]

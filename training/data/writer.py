@@ -10,7 +10,7 @@ import logging
 import math
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib import metadata
@@ -22,7 +22,7 @@ import numpy as np
 from .manifest import FORMAT, VERSION, write_manifest
 from .records import UNKNOWN, DataError, Reader, Sample, Sequence, Source
 from .replace import new_store
-from .splits import hashed_split, split_from_rule
+from .splits import hashed_split, parse_rule, split_from_rule
 from .validate import check_sample, named
 from .zarr_arrays import GrowingArray, WriteThread, create_array, create_group
 
@@ -46,7 +46,7 @@ def write_store(
     path: str | Path,
     reader: Reader,
     overwrite: bool = False,
-    rules: Iterable[str] = (),
+    rules: Collection[str] = (),
     progress: Callable[[Reader], Iterable[Sample]] = iter,
     chunk_frames: int = CHUNK_FRAMES,
 ) -> Summary:
@@ -57,6 +57,8 @@ def write_store(
     per sequence. DataError for an existing target without `overwrite`, an invalid sample, or no sample at all.
     """
     target = Path(path).resolve()
+    for rule in rules:
+        parse_rule(rule)  # before a conversion that may take hours
     with new_store(target, overwrite) as folder, WriteThread(target) as thread:
         writer = _Writer(thread, folder, reader.source, chunk_frames)
         for sample in progress(reader):

@@ -1,0 +1,12 @@
+from __future__ import annotations
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="the sizes of the published tables; many minutes on a CPU")
+
+
+@pytest.fixture(scope="session")
+def batch_size(request: pytest.FixtureRequest) -> int:
+    return 32 if request.config.getoption("--full") else 8
