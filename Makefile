@@ -11,4 +11,4 @@ test:
 	$(PYTHON) -m pytest -n auto
 
 bench:
-	$(PYTHON) -m pytest bench --benchmark-enable
+	$(PYTHON) -m pytest bench

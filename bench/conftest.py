@@ -10,3 +10,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session")
 def batch_size(request: pytest.FixtureRequest) -> int:
     return 32 if request.config.getoption("--full") else 8
+
+
+@pytest.fixture(scope="session")
+def rounds(request: pytest.FixtureRequest) -> int:
+    return 5 if request.config.getoption("--full") else 1

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 
-import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as fn
@@ -16,8 +15,8 @@ from torch.nn import functional as fn
 import hitrs_fast as hf
 
 from . import cases
-from .buildup import LEVELS, BuildUp
-from .measure import PeakMemory, flops, interleaved, saved_bytes
+from .buildup import LEVELS
+from .measure import PeakMemory, interleaved
 from .reference import dense_batch
 
 GATE_LENGTHS = cases.np.array([21, 40, 33])
@@ -52,50 +51,39 @@ def stepping(model: torch.nn.Module, loss: Step) -> Callable[[], None]:
     return step
 
 
-def run(benchmark, function: Callable[[], object], other: Callable[[], object], **info: float) -> None:
-    seconds = interleaved({"ours": function, "theirs": other})
-    benchmark.extra_info.update(info, speedup=seconds["theirs"] / seconds["ours"])
-    benchmark.extra_info.update({f"{k}_per_s": v / seconds["ours"] for k, v in info.items() if k in RATES})
-    benchmark.pedantic(function, rounds=3, warmup_rounds=0)
+def run(benchmark, rounds: int, ours: Callable[[], object], theirs: Callable[[], object], **info: float) -> None:
+    seconds = interleaved({"ours": ours, "theirs": theirs}, rounds)
+    record(benchmark, seconds["ours"], seconds["theirs"], **info)
+    benchmark.pedantic(ours, rounds=rounds)
 
 
-RATES = ("sequences", "clips", "frames")
+def record(benchmark, ours: float, theirs: float, **info: float) -> None:
+    rates = {f"{name}_per_s": info[name] / ours for name in ("sequences", "clips", "frames") if name in info}
+    benchmark.extra_info.update(info, speedup=theirs / ours, **rates)
 
 
-def test_pretraining_step(benchmark, batch_size: int) -> None:
+def test_pretraining_step(benchmark, batch_size: int, rounds: int) -> None:
+    """Forward and backward, beside the reference and each level of the build-up, all in turn."""
     gate()
     reference, product = cases.models()
     batch, capacity = cases.pretext_batch(cases.ntu_like(batch_size), product)
-    dense = dense_batch(batch, product.encoder.config)
-    ours: Step = lambda: product(batch, capacity)["loss"]  # noqa: E731
-    theirs: Step = lambda: reference.pretrain(dense)["loss"]  # noqa: E731
+    ours = stepping(product, lambda: product(batch, capacity)["loss"])
+
+    def at_level(level: int) -> Callable[[], None]:
+        return stepping(reference, lambda: reference.set_level(level).pretrain_ragged(batch)["loss"])
+
     with PeakMemory() as memory:
-        stepping(product, ours)()
-    info = {
-        "sequences": batch_size,
-        "clips": capacity.clips + 2 * batch_size,
-        "flops": flops(ours),
-        "flops_ratio": flops(ours) / flops(theirs),
-        "saved_bytes": saved_bytes(ours, product),
-        "saved_bytes_ratio": saved_bytes(ours, product) / saved_bytes(theirs, reference),
-        "peak_bytes": memory.peak,
-    }
-    run(benchmark, stepping(product, ours), stepping(reference, theirs), **info)
+        ours()
+    seconds = interleaved({"product": ours} | {name: at_level(i) for i, name in enumerate(LEVELS)}, rounds)
+    benchmark.extra_info["seconds"] = seconds
+    clips = capacity.clips + 2 * batch_size
+    record(
+        benchmark, seconds["product"], seconds["reference"], sequences=batch_size, clips=clips, peak_bytes=memory.peak
+    )
+    benchmark.pedantic(ours, rounds=rounds)
 
 
-@pytest.mark.parametrize("level", range(1, len(LEVELS)), ids=LEVELS[1:])
-def test_build_up(benchmark, batch_size: int, level: int) -> None:
-    """The reference with the first savings, against the reference without them."""
-    gate()
-    reference, product = cases.models()
-    batch, _ = cases.pretext_batch(cases.ntu_like(batch_size), product)
-    better: BuildUp = cases.models()[0].set_level(level)
-    ours: Step = lambda: better.pretrain_ragged(batch)["loss"]  # noqa: E731
-    theirs: Step = lambda: reference.pretrain_ragged(batch)["loss"]  # noqa: E731
-    run(benchmark, stepping(better, ours), stepping(reference, theirs), sequences=batch_size)
-
-
-def test_recognition_step(benchmark, batch_size: int) -> None:
+def test_recognition_step(benchmark, batch_size: int, rounds: int) -> None:
     """Two bodies, the second one's track as long as the first's."""
     gate()
     reference, product = cases.models()
@@ -110,10 +98,10 @@ def test_recognition_step(benchmark, batch_size: int) -> None:
     ours: Step = lambda: fn.cross_entropy(model(frames, lengths, sample, batch_size, capacity), labels)  # noqa: E731
     theirs: Step = lambda: fn.cross_entropy(reference.recognize(bodies), labels)  # noqa: E731
     torch.testing.assert_close(ours(), theirs(), rtol=1e-4, atol=1e-4)
-    run(benchmark, stepping(model, ours), stepping(reference, theirs), sequences=2 * batch_size)
+    run(benchmark, rounds, stepping(model, ours), stepping(reference, theirs), sequences=2 * batch_size)
 
 
-def test_encoder_forward(benchmark, batch_size: int) -> None:
+def test_encoder_forward(benchmark, batch_size: int, rounds: int) -> None:
     gate()
     reference, product = cases.models()
     lengths = torch.from_numpy(cases.ntu_like(batch_size))
@@ -124,6 +112,7 @@ def test_encoder_forward(benchmark, batch_size: int) -> None:
     with torch.inference_mode():
         run(
             benchmark,
+            rounds,
             lambda: product.encoder(frames, lengths, capacity=capacity),
             lambda: reference.recognize(bodies),
             sequences=batch_size,
@@ -131,10 +120,10 @@ def test_encoder_forward(benchmark, batch_size: int) -> None:
         )
 
 
-def test_detection_stream(benchmark, request) -> None:
+def test_detection_stream(benchmark, request, rounds: int) -> None:
     """A class for every frame of an untrimmed stream, one body, on one core."""
     gate()
-    total = 5000 if request.config.getoption("--full") else 300
+    total = 5000 if request.config.getoption("--full") else 200
     reference, product = cases.models()
     model = hf.FrameClassifier(product.encoder, classes=52).eval()
     frames, lengths = cases.frames_of(total, torch.float32), torch.tensor([total])
@@ -150,19 +139,19 @@ def test_detection_stream(benchmark, request) -> None:
                     "ours": lambda: model(frames, lengths),
                     "theirs on 100 frames": lambda: reference.detect(some, model.classifier, model.dilate),
                 },
-                rounds=3,
+                rounds,
             )
-            ours, theirs = total / seconds["ours"], 100 / seconds["theirs on 100 frames"]
-            benchmark.extra_info.update(frames_per_s=ours, speedup=ours / theirs)
+            record(benchmark, seconds["ours"], seconds["theirs on 100 frames"] * total / 100, frames=total)
             benchmark.pedantic(lambda: model(frames, lengths), rounds=1)
     finally:
         torch.set_num_threads(threads)
 
 
-def test_latency(benchmark) -> None:
+def test_latency(benchmark, rounds: int) -> None:
     """One sequence of 80 frames, forward."""
     gate()
     reference, product = cases.models()
     frames, lengths = cases.frames_of(80, torch.float32), torch.tensor([80])
     with torch.inference_mode():
-        run(benchmark, lambda: product.encoder(frames, lengths), lambda: reference.recognize([frames[None]]), frames=80)
+        ours, theirs = lambda: product.encoder(frames, lengths), lambda: reference.recognize([frames[None]])
+        run(benchmark, 10 * rounds, ours, theirs, frames=80)

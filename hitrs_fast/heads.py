@@ -22,7 +22,9 @@ class FrameClassifier(nn.Module):
 
     def __init__(self, encoder: HiTRS, classes: int, dilate: int = DETECTION_DILATE) -> None:
         if encoder.config.window % 2 == 0:
-            raise ValueError(f"the encoder's window is {encoder.config.window}; only an odd one has a frame at its centre")
+            raise ValueError(
+                f"the encoder's window is {encoder.config.window}; only an odd one has a frame at its centre"
+            )
         super().__init__()
         self.encoder = encoder
         self.dilate = dilate
