@@ -165,7 +165,7 @@ class HiTRS(nn.Module, PyTorchModelHubMixin, library_name="hitrs_fast", tags=["s
         slots = slots_of(starts, counts, rows, longest)
         position = self.video_position.index_select(0, slots.position)
         cls = self.video_cls.expand(starts.shape[0], -1)
-        x = torch.cat([self.video_embedding(clips) + position, cls.to(clips.dtype)])
+        x = torch.cat([self.video_embedding(clips) + position, cls])
         attend = _SlotAttention(slots)
         for layer in self.video_layers[:-1]:
             x = layer(x, attend)

@@ -28,9 +28,7 @@ class PretextBatch(NamedTuple):
     target: Tensor  # [F, J, C] the stream, clean
     selected: Tensor  # [F, J] bool: joints that the spatial task asks for
     lengths: Tensor  # [B] int64
-    pair: (
-        Tensor  # [2 B, w] rows of frames (F: a zero frame): a clip of each sequence, then each with two frames swapped
-    )
+    pair: Tensor  # [2 B, w] rows of frames (F: a zero frame): a clip of each sequence, then those with frames swapped
     pair_valid: Tensor  # [B] bool: sequences that the clip task counts
     order: Tensor  # [K] rows of clips: each sequence's clips with two swapped; the last clip stays
 

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 from helpers import tiny_config
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._pytree import tree_map_only
 
 import hitrs_fast as hf
 from training.data.augment import AugmentConfig
@@ -45,6 +47,32 @@ def test_no_graph_break_and_no_recompilation_after_warm_up() -> None:
                 compiled(batch, capacity)["loss"].backward()
                 met.add(capacity)
     assert len(met) == 3
+
+
+def test_a_step_reads_no_values_on_the_host() -> None:
+    """Fake tensors have no values, so an operation that waits for one fails."""
+    model, loader = parts()
+    batch = loader.batch(loader.plan(0), 0)
+    generator = torch.Generator().manual_seed(0)
+    for augment in (AugmentConfig.preset("paper"), AugmentConfig.preset("small")):
+        with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+            fake = tree_map_only(torch.Tensor, mode.from_tensor, batch)
+            inputs = pretext_input(fake, model.encoder.config, model.pretext, augment, generator)
+            model(inputs, batch.capacity)["loss"].backward()
+        model.zero_grad()
+
+
+def test_autocast_to_bfloat16_stays_near() -> None:
+    model, loader = parts()
+    model.eval()
+    inputs = draw(model, loader, loader.plan(0), 0)
+    expected = model(*inputs)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = model(*inputs)
+    for name, value in expected.items():
+        if name.startswith("loss"):
+            assert out[name].dtype == torch.float32
+            assert out[name].item() == pytest.approx(value.item(), rel=0.03), name
 
 
 @pytest.mark.slow

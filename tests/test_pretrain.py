@@ -82,6 +82,15 @@ def test_resume_before_the_first_checkpoint_starts_over(store: Path, finished: P
     assert stop.value.code == 2
 
 
+def test_resume_with_another_store_names_what_differs(finished: Path, tmp_path: Path, capsys) -> None:
+    prepare(["demo", str(tmp_path / "demo.zarr"), "--count", "40"])
+    with pytest.raises(SystemExit) as stop:
+        run(tmp_path / "demo.zarr", finished, "--steps", "6", "--resume")
+    assert stop.value.code == 2
+    message = capsys.readouterr().err
+    assert "layout (kinect20, now ntu25)" in message and "store (sha256:" in message
+
+
 def test_too_short_sequences_are_counted(store: Path, tmp_path: Path, caplog) -> None:
     caplog.set_level("INFO")
     run(store, tmp_path / "run", "--steps", "1")
