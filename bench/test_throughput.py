@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as fn
 
 import hitrs_fast as hf
@@ -17,7 +17,7 @@ import hitrs_fast as hf
 from . import cases
 from .buildup import LEVELS
 from .measure import PeakMemory, interleaved
-from .reference import dense_batch
+from .reference import Reference, dense_batch
 
 GATE_LENGTHS = cases.np.array([21, 40, 33])
 Step = Callable[[], Tensor]
@@ -25,23 +25,40 @@ Step = Callable[[], Tensor]
 
 @cache
 def gate() -> None:
-    """The product's loss and gradients are the reference's, in float64: no figure without this."""
+    """Losses and gradients are the reference's, in float64, in pre-training, recognition and detection."""
     reference, product = cases.models(dtype=torch.float64)
     batch, capacity = cases.pretext_batch(GATE_LENGTHS, product, torch.float64)
-    ours = product(batch, capacity)["loss"]
-    theirs = reference.pretrain(dense_batch(batch, product.encoder.config))["loss"]
+    dense = dense_batch(batch, product.encoder.config)
+    same(reference, product, product(batch, capacity)["loss"], reference.pretrain(dense)["loss"])
+
+    model = cases.recognizer(reference, product)
+    lengths, labels = torch.from_numpy(GATE_LENGTHS), torch.tensor([3, 1, 4])
+    logits = model(batch.target, lengths, torch.arange(3), 3)
+    expected = reference.recognize([x[None] for x in batch.target.split(GATE_LENGTHS.tolist())])
+    same(reference, model, fn.cross_entropy(logits, labels), fn.cross_entropy(expected, labels))
+
+    detector = hf.FrameClassifier(product.encoder, classes=52).double().eval()
+    stream = batch.target[:40]
+    ours = detector(stream, torch.tensor([40]))
+    torch.testing.assert_close(ours, reference.detect(stream, detector.classifier, detector.dilate), rtol=1e-9, atol=0)
+
+
+def same(reference: Reference, model: nn.Module, ours: Tensor, theirs: Tensor) -> None:
+    """The two losses and the gradients of both models agree to 1e-9."""
+    for each in (reference, model):
+        each.zero_grad(set_to_none=True)
     assert abs(ours.item() / theirs.item() - 1) < 1e-9
     ours.backward()
     theirs.backward()
     gradients = {k: p.grad for k, p in reference.named_parameters() if p.grad is not None}
     expected = dict(hf.load_authors_checkpoint(gradients).named_parameters())
-    for name, parameter in product.named_parameters():
+    for name, parameter in model.named_parameters():
         assert parameter.grad is not None
         error = (parameter.grad - expected[name]).norm() / expected[name].norm().clamp(min=1e-12)
         assert error < 1e-9, f"{name}: {error:.2e}"
 
 
-def stepping(model: torch.nn.Module, loss: Step) -> Callable[[], None]:
+def stepping(model: nn.Module, loss: Step) -> Callable[[], None]:
     """Forward and backward."""
 
     def step() -> None:

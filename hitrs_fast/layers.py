@@ -10,6 +10,8 @@ from torch.nn.functional import gelu
 
 from hitrs_fast.kernels import pooled_attention
 
+from .dropout import Dropout
+
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
@@ -28,7 +30,7 @@ class Layer(nn.Module):
         self.ffn_norm = nn.LayerNorm(width)
         self.ffn_in = nn.Linear(width, hidden)
         self.ffn_out = nn.Linear(hidden, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, attend: Attend) -> Tensor:
         """x `[..., width]` to the same shape."""
