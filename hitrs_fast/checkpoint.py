@@ -58,9 +58,11 @@ def load_authors_checkpoint(
 
     Raises ValueError if a tensor is missing or has a name that the model does not know.
     """
-    state = _authors_state(source)
-    renamed = _rename(state)
-    config = _config_of(renamed, heads, stride, dilate, layout)
+    try:
+        renamed = _rename(_authors_state(source))
+        config = _config_of(renamed, heads, stride, dilate, layout)
+    except KeyError as absent:
+        raise ValueError(f"not the authors' checkpoint: the tensor {absent} is missing") from None
     encoder = HiTRS(config)
     model: Pretraining | Recognizer
     if "classifier.weight" in renamed:

@@ -124,7 +124,9 @@ class HiTRS(nn.Module, PyTorchModelHubMixin, library_name="hitrs_fast", tags=["s
     def frames(self, frames: Tensor) -> Tensor:
         """F-TRS: frames `[F, J, C]` to tokens `[F + 1, J, D1]`; the last row is the zero frame that pads sequences."""
         zero = frames.new_zeros(1, *frames.shape[1:])
-        x = self.joint_embedding(torch.cat([frames, zero])) + self.joint_position
+        # In full precision under autocast: at 3 m, bfloat16 would round coordinates to 16 mm.
+        with torch.autocast(frames.device.type, enabled=False):
+            x = self.joint_embedding(torch.cat([frames, zero])) + self.joint_position
         for layer in self.frame_layers:
             x = layer(x, frame_attention)
         return x
@@ -180,8 +182,7 @@ class HiTRS(nn.Module, PyTorchModelHubMixin, library_name="hitrs_fast", tags=["s
         """Coordinates `[F, J, C]` (metres) to what this encoder was trained on: centred if so, and its stream."""
         rows = rows_of(lengths, frames.shape[0])
         if self.config.center:
-            first = offsets_of(lengths).index_select(0, rows.sequence)
-            frames = centre_on_hip(frames, first, self.config.layout)
+            frames = centre_on_hip(frames, rows.sequence, len(lengths), self.config.layout)
         return stream_of(frames, rows.position == 0, self.config.layout, self.config.stream)
 
     @torch.inference_mode()
@@ -189,7 +190,7 @@ class HiTRS(nn.Module, PyTorchModelHubMixin, library_name="hitrs_fast", tags=["s
         """Video embeddings `[B, D3]` of sequences `[T, J, C]` of coordinates in metres, each of any length.
 
         Runs without dropout, in pieces of bounded memory. A sequence of more than `config.max_clips` clips is an
-        error, or with `long="split"` is cut into pieces whose embeddings are averaged.
+        error, or with `long="split"` is cut into pieces of equal length whose embeddings are averaged.
         """
         if long not in ("error", "split"):
             raise ValueError(f'long is {long!r}, not "error" or "split"')
@@ -209,7 +210,7 @@ class HiTRS(nn.Module, PyTorchModelHubMixin, library_name="hitrs_fast", tags=["s
         return total / owners.bincount(minlength=len(sequences))[:, None]
 
     def _pieces(self, sequences: Sequence[np.ndarray | Tensor], long: str) -> tuple[list[Tensor], list[int]]:
-        most = self.config.max_clips * self.config.stride
+        most = self._longest()
         pieces: list[Tensor] = []
         owner: list[int] = []
         for i, sequence in enumerate(sequences):
@@ -218,15 +219,22 @@ class HiTRS(nn.Module, PyTorchModelHubMixin, library_name="hitrs_fast", tags=["s
                 raise ValueError(
                     f"sequence {i} has shape {tuple(frames.shape)}; it must be [frames, joints, coordinates]"
                 )
+            self._check(frames, "video")
             # Cut only where asked; otherwise a sequence that is too long meets the video level's error.
-            cut = list(frames.split(most)) if long == "split" else [frames]
+            cut = frames.tensor_split(-(-len(frames) // most)) if long == "split" else (frames,)
             pieces += cut
             owner += [i] * len(cut)
         return pieces, owner
 
+    def _longest(self) -> int:
+        """Frames of the longest sequence that has no more than `config.max_clips` clips."""
+        frames = self.config.max_clips * self.config.stride
+        while frames > 1 and clip_counts(torch.tensor([frames]), self.windows()).item() > self.config.max_clips:
+            frames -= 1
+        return frames
+
     def _embed(self, sequences: list[Tensor]) -> Tensor:
         frames = torch.cat(sequences)
-        self._check(frames, "video")
         lengths = torch.tensor([len(s) for s in sequences], device=frames.device)
         video = self(self.prepare(frames, lengths), lengths).video
         assert video is not None

@@ -59,7 +59,9 @@ class Pretraining(nn.Module):
         tokens = encoder.frames(batch.frames)
         out: dict[str, Tensor] = {}
         if weights.spatial:
-            out |= pose_loss(self.pose_head(tokens[:-1]), batch, self.pretext)
+            with torch.autocast(tokens.device.type, enabled=False):  # bfloat16 would round poses to 16 mm
+                poses = self.pose_head(tokens[:-1].to(self.pose_head.weight.dtype))
+            out |= pose_loss(poses, batch, self.pretext)
         wants_video = weights.video > 0 or weights.contrast > 0
         if wants_video or weights.clip:
             clips, pairs = self._clips(tokens, batch, capacity, wants_video)
@@ -132,7 +134,8 @@ def contrast_loss(predicted: Tensor, target: Tensor, valid: Tensor, temperature:
     """Discriminative task (InfoNCE, cosine): each row of `predicted` `[B, D]` is to find its row of `target`."""
     predicted = fn.normalize(_at_least_float(predicted), dim=-1)
     target = fn.normalize(_at_least_float(target), dim=-1)
-    logits = (predicted @ target.T / temperature).masked_fill(~valid, float("-inf"))
+    with torch.autocast(predicted.device.type, enabled=False):  # bfloat16 cannot tell similar clips apart
+        logits = (predicted @ target.T / temperature).masked_fill(~valid, float("-inf"))
     own = torch.arange(len(valid), device=valid.device)
     # A row of padding would be compared with nothing: its logits are replaced, and its loss is not counted.
     each = fn.cross_entropy(torch.where(valid[:, None], logits, 0), own, reduction="none")

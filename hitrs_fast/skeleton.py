@@ -119,7 +119,8 @@ def stream_of(frames: Tensor, starts: Tensor, layout: SkeletonLayout, stream: st
         return frames
     if stream == "bone":
         own = torch.arange(layout.joints, device=frames.device)
-        parents = torch.tensor(layout.parents, device=frames.device)
+        # Without waiting for the device, as a plain copy to it would.
+        parents = torch.tensor(layout.parents).to(frames.device, non_blocking=True)
         return frames - frames.index_select(1, torch.where(parents < 0, own, parents))
     if stream == "motion":
         before = frames.roll(1, 0)
@@ -127,10 +128,13 @@ def stream_of(frames: Tensor, starts: Tensor, layout: SkeletonLayout, stream: st
     raise ValueError(f"stream is {stream!r}, not one of {', '.join(STREAMS)}")
 
 
-def centre_on_hip(frames: Tensor, first: Tensor, layout: SkeletonLayout) -> Tensor:
-    """Moves each sequence so that the hip of its first frame is the origin; missing joints (zeros) stay zeros.
+def centre_on_hip(frames: Tensor, sequence: Tensor, sequences: int, layout: SkeletonLayout) -> Tensor:
+    """Moves each sequence so that its first hip that is there is the origin; missing joints (zeros) stay zeros.
 
-    `first` `[F]` is, for every frame of `frames` `[F, J, C]`, the row of its sequence's first frame.
+    `sequence` `[F]`: for every frame of `frames` `[F, J, C]`, its sequence in 0 .. `sequences` - 1.
     """
-    origin = frames[:, layout.hip].index_select(0, first)[:, None]
-    return torch.where((frames != 0).any(-1, keepdim=True), frames - origin, 0)
+    count, hip = len(frames), frames[:, layout.hip]
+    row = torch.where((hip != 0).any(-1), torch.arange(count, device=frames.device), count)
+    first = row.new_full((sequences,), count).scatter_reduce(0, sequence, row, "amin")
+    origin = torch.where(first[:, None] < count, hip.index_select(0, first.clamp(max=count - 1)), 0)
+    return torch.where((frames != 0).any(-1, keepdim=True), frames - origin.index_select(0, sequence)[:, None], 0)

@@ -20,7 +20,7 @@ def run(config: AugmentConfig, interpolated: bool = False, seed: int = 0) -> tup
     frames[81:] = 0
     rows = rows_of(LENGTHS, 90)
     yes = torch.ones(4, dtype=torch.bool)
-    return frames, augment(frames, rows, yes, yes & interpolated, config, generator)
+    return frames, augment(frames, (frames != 0).any(-1), rows, yes, yes & interpolated, config, generator)
 
 
 def test_scale_is_one_factor_for_a_sequence() -> None:
@@ -54,7 +54,8 @@ def test_rotation_keeps_heights_and_distances() -> None:
     before, after = run(AugmentConfig(operations=("scale",), probability=0.0, rotation=90.0))
     generator = torch.Generator().manual_seed(0)
     no = torch.zeros(4, dtype=torch.bool)
-    after = augment(before, rows_of(LENGTHS, 90), no, no, AugmentConfig(rotation=90.0), generator)
+    present = (before != 0).any(-1)
+    after = augment(before, present, rows_of(LENGTHS, 90), no, no, AugmentConfig(rotation=90.0), generator)
     assert not torch.allclose(before, after)
     torch.testing.assert_close(before[..., 1], after[..., 1])
     torch.testing.assert_close(before.norm(dim=-1), after.norm(dim=-1))
@@ -82,7 +83,16 @@ def test_interpolation_stays_within_the_sequence() -> None:
 def test_centring_puts_the_first_hip_at_the_origin() -> None:
     frames = torch.rand(20, 25, 3) + 1
     frames[3, 4] = 0
-    first = torch.tensor([0] * 12 + [12] * 8)
-    out = centre_on_hip(frames, first, LAYOUTS["ntu25"])
-    assert (out[0, 0] == 0).all() and (out[12, 0] == 0).all() and (out[3, 4] == 0).all()
-    torch.testing.assert_close(out[15, 7], frames[15, 7] - frames[12, 0])
+    frames[12:15] = 0  # a body that is missing at first
+    out = centre_on_hip(frames, torch.tensor([0] * 12 + [2] * 8), 3, LAYOUTS["ntu25"])
+    assert (out[0, 0] == 0).all() and (out[15, 0] == 0).all() and (out[3, 4] == 0).all() and (out[12:15] == 0).all()
+    torch.testing.assert_close(out[17, 7], frames[17, 7] - frames[15, 0])
+
+
+def test_interpolation_without_any_padding() -> None:
+    rows, yes = rows_of(torch.tensor([5]), 5), torch.ones(1, dtype=torch.bool)
+    frames = torch.arange(1.0, 6.0)[:, None, None].expand(-1, 2, 3)
+    config = AugmentConfig(operations=("shear",), probability=0.0)
+    out = augment(frames, (frames != 0).any(-1), rows, yes, yes, config, torch.Generator().manual_seed(0))
+    sheared = augment(frames, (frames != 0).any(-1), rows, yes, ~yes, config, torch.Generator().manual_seed(0))
+    assert torch.equal(out[4], sheared[4]) and not torch.equal(out[3], sheared[3])

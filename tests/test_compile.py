@@ -10,6 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_map_only
 
 import hitrs_fast as hf
+from hitrs_fast.pretext import contrast_loss
 from training.data.augment import AugmentConfig
 from training.data.loader import Loader
 from training.data.pipeline import pretext_input
@@ -73,6 +74,20 @@ def test_autocast_to_bfloat16_stays_near() -> None:
         if name.startswith("loss"):
             assert out[name].dtype == torch.float32
             assert out[name].item() == pytest.approx(value.item(), rel=0.03), name
+
+
+def test_bfloat16_tells_millimetres_and_clips_apart() -> None:
+    model, _ = parts()
+    frames = torch.full((2, 5, 3), 3.0)
+    frames[1] += 0.006
+    base = torch.randn(64)
+    rows = base + 0.05 * torch.randn(256, 64)
+    target = rows + 0.02 * torch.randn(256, 64)
+    with torch.autocast("cpu", torch.bfloat16):
+        tokens = model.encoder.eval().frames(frames)
+        out = contrast_loss(rows, target, torch.ones(256, dtype=torch.bool), 0.07)
+    assert not torch.equal(tokens[0], tokens[1])
+    assert out["retrieval_acc"] > 0.95
 
 
 @pytest.mark.slow

@@ -111,6 +111,8 @@ def test_wrong_shapes_are_named() -> None:
     encoder = hf.HiTRS(tiny_config())
     with pytest.raises(ValueError, match=r"\(4, 6, 3\).*5 joints"):
         encoder(torch.zeros(4, 6, 3), torch.tensor([4]))
+    with pytest.raises(ValueError, match=r"\(9, 6, 3\).*5 joints"):
+        encoder.embed([np.zeros((9, 5, 3), np.float32), np.zeros((9, 6, 3), np.float32)])
     with pytest.raises(ValueError, match="sequence 1"):
         encoder.embed([np.zeros((9, 5, 3), np.float32), np.zeros((0, 5, 3), np.float32)])
 
@@ -120,8 +122,14 @@ def test_too_many_clips_is_an_error_and_split_averages() -> None:
     long = np.random.default_rng(0).normal(size=(60, 5, 3)).astype(np.float32)
     with pytest.raises(ValueError, match=r"positions for 4.*split"):
         encoder.embed([long])
-    pieces = encoder.embed([long[:28], long[28:56], long[56:]])
+    pieces = encoder.embed([long[:20], long[20:40], long[40:]])
     torch.testing.assert_close(encoder.embed([long], long="split")[0], pieces.mean(0))
+
+
+def test_split_fits_windows_of_any_kind() -> None:
+    encoder = hf.HiTRS(tiny_config(window=8, max_clips=5))
+    long = torch.randn(70, 5, 3)
+    assert encoder.embed([long, long[:36], long[:35]], long="split").isfinite().all()
 
 
 def test_embed_takes_numpy_and_torch_and_keeps_order() -> None:

@@ -56,6 +56,13 @@ def test_config_is_read_off_the_tensors() -> None:
     assert config.layout.name == "ntu25"
 
 
+def test_a_missing_tensor_is_named() -> None:
+    for name in ("c_pe.pe", "c_enc.layer_stack.0.slf_attn.w_ks.weight"):
+        some = {k: t for k, t in state(torch.float64, True).items() if k != name}
+        with pytest.raises(ValueError, match="missing"):
+            hf.load_authors_checkpoint(some, heads=2)
+
+
 def test_window_lists() -> None:
     for frames in (25, 40, 19):
         expected = golden()[f"windows_pretrain/{frames}"]

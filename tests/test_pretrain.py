@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -66,9 +67,10 @@ def test_resume_goes_on_bit_for_bit(store: Path, finished: Path, tmp_path: Path)
     run(store, folder, "--steps", "6", "--checkpoint-every", "3")
     newest = checkpoints(folder)[-1]
     (newest / "state.pt").write_bytes(b"damaged")
-    (folder / "log.jsonl").unlink()
+    with (folder / "log.jsonl").open("a") as log:
+        log.write('{"step": 6, "spl')  # killed while it wrote
     run(store, folder, "--steps", "6", "--checkpoint-every", "3", "--resume")
-    assert train_losses(folder) == train_losses(finished)[3:]
+    assert train_losses(folder) == train_losses(finished)
     ours, theirs = (load_checkpoint(f, torch.device("cpu"))["model"] for f in (folder, finished))
     assert all(torch.equal(ours[k], theirs[k]) for k in theirs)
 
@@ -91,6 +93,16 @@ def test_resume_with_another_store_names_what_differs(finished: Path, tmp_path: 
     assert "layout (kinect20, now ntu25)" in message and "store (sha256:" in message
 
 
+def test_resuming_a_finished_run_restores_its_weights(store: Path, finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "done"
+    shutil.copytree(finished, folder)
+    (folder / "model.safetensors").unlink()
+    run(store, folder, "--steps", "6", "--checkpoint-every", "3", "--resume")
+    assert (folder / "model.safetensors").read_bytes() == (finished / "model.safetensors").read_bytes()
+    ours, theirs = (json.loads((f / "metrics.json").read_text()) for f in (folder, finished))
+    assert ours | {"run": ""} == theirs | {"run": ""}
+
+
 def test_too_short_sequences_are_counted(store: Path, tmp_path: Path, caplog) -> None:
     caplog.set_level("INFO")
     run(store, tmp_path / "run", "--steps", "1")
@@ -104,8 +116,13 @@ def test_too_short_sequences_are_counted(store: Path, tmp_path: Path, caplog) ->
         (["--split", "cross-view"], "by-subject"),
         (["--steps", "0"], "--steps is 0"),
         (["--steps", "5", "--epochs", "1"], "exclude each other"),
-        (["--device", "cuda:99"], "cuda"),
+        (["--device", "cuda:99"], "CUDA devices"),
         (["--device", "abacus"], "abacus"),
+        (["--device", "meta"], "meta"),
+        (["--seed", "-1"], "--seed is -1"),
+        (["--warmup", "9"], "--warmup is 9"),
+        (["--validate-every", "0"], "--validate-every is 0"),
+        (["--batch-size", "1"], "--batch-size is 1"),
         (["--weights.spatial", "-1"], "negative"),
         (["--lr", "-1"], "--lr"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sys
@@ -39,16 +40,31 @@ class Means:
         return out
 
 
+def _drop_after(path: Path, step: int) -> None:
+    """Leaves out what a run logged after the checkpoint that it goes on from: it will log that again."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        with contextlib.suppress(json.JSONDecodeError):  # a kill can cut the last line
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+    partial = path.with_suffix(".partial")
+    partial.write_text("".join(kept))
+    partial.replace(path)
+
+
 class RunLog:
     """Writes records of a run folder and shows its progress on stderr: a bar on a terminal, plain lines elsewhere."""
 
     def __init__(self, folder: Path, first: int, steps: int) -> None:
+        _drop_after(folder / "log.jsonl", first)
         self.file = (folder / "log.jsonl").open("a")
         self.writer = None
         if find_spec("tensorboard"):
             from torch.utils.tensorboard import SummaryWriter
 
-            self.writer = SummaryWriter(str(folder))
+            self.writer = SummaryWriter(str(folder), purge_step=first + 1)
         self.steps, self.bar = steps, None
         if sys.stderr.isatty():
             from tqdm import tqdm

@@ -117,6 +117,7 @@ class Trainer:
         metrics: dict[str, float] = {}
         if self.step == self.config.steps:
             metrics = self.validate()
+            save_model()
         while self.step < self.config.steps:
             sequences = self.train_step(means)
             self.step += 1
@@ -204,7 +205,7 @@ class _Speed:
 
     def overall(self) -> dict[str, float]:
         self.read()
-        return {"sequences_per_s": self.sequences / self.seconds if self.seconds else 0.0}
+        return {"sequences_per_s": self.sequences / self.seconds} if self.seconds else {}
 
     def paused(self) -> _Pause:
         return _Pause(self)

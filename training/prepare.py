@@ -114,6 +114,8 @@ class Check:
         from .data.store import Store
 
         problems = check_store(self.store)
+        if len(problems) == 1:
+            raise DataError(problems[0])
         for problem in problems:
             print(problem, file=sys.stderr)
         if problems:

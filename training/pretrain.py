@@ -113,7 +113,7 @@ def pretrain(options: Options) -> None:
         "%s: %d training and %d validation sequences, preset %s, %s",
         *(store.path, len(train.chosen), len(validation.chosen), options.preset or default_preset(device), device),
     )
-    if options.compile:
+    if options.compile and trainer.step < config.steps:
         log.info("compiling for %d batch sizes; about a minute each the first time", len(train.sizes))
         trainer.warm_up()
     run_log = RunLog(folder, trainer.step, config.steps)
@@ -122,6 +122,8 @@ def pretrain(options: Options) -> None:
     finally:
         run_log.close()
     result = {k: round(v, 5) for k, v in metrics.items()} | {"run": str(folder), "steps": config.steps}
+    if (folder / "metrics.json").exists():  # of a run that was finished before: its speed was measured then
+        result = json.loads((folder / "metrics.json").read_text()) | result
     write_json(folder / "metrics.json", result)
     print(json.dumps(result))
 
@@ -137,6 +139,8 @@ def recipe_of(options: Options, store: Store, device: torch.device) -> PretrainR
     for name, value, least in (("lr", options.lr, 0.0), ("batch-size", options.batch_size, 1)):
         if value is not None and value <= least:
             raise DataError(f"--{name} is {value}; it must be above {least}")
+    if options.seed < 0:
+        raise DataError(f"--seed is {options.seed}; it must not be negative")
     if options.stream == "bone" and max(store.layout.parents) < 0:
         raise DataError(
             f"{store.path}: its layout has no bones, so it has no bone stream; give the data bones or parents"
@@ -175,35 +179,39 @@ def loop_config(options: Options, recipe: PretrainRecipe, store: Store, batches:
         steps = round(options.epochs * batches / recipe.accumulate)
     if steps is None:
         steps = DEMO_STEPS if options.data is None else recipe.steps
+    if options.epochs is not None and steps < 1:
+        raise DataError(f"--epochs {options.epochs} is less than one step of {recipe.batch_size} sequences")
     for name, value in (
         ("steps", steps),
         ("checkpoint-every", options.checkpoint_every),
-        ("validate-every", options.validate_every or 1),
+        ("validate-every", options.validate_every),
     ):
-        if value < 1:
+        if value is not None and value < 1:
             raise DataError(f"--{name} is {value}; it must be at least 1")
+    warmup = steps // 30 if options.warmup is None else options.warmup
+    if not 0 <= warmup <= steps:
+        raise DataError(f"--warmup is {warmup}; it must lie between 0 and the {steps} steps")
     return LoopConfig(
         steps=steps,
-        warmup=steps // 30 if options.warmup is None else options.warmup,
+        warmup=warmup,
         accumulate=recipe.accumulate,
         log_every=max(1, min(50, steps // 10)),
         validate_every=options.validate_every or max(1, steps // 5),
         checkpoint_every=options.checkpoint_every,
         seed=options.seed,
         compile=options.compile,
-        identity=identity(options, recipe, store, steps),
+        identity=identity(options, recipe, store) | {"steps": str(steps), "warmup": str(warmup)},
     )
 
 
-def identity(options: Options, recipe: PretrainRecipe, store: Store, steps: int) -> dict[str, str]:
-    """What decides the numbers of a run."""
+def identity(options: Options, recipe: PretrainRecipe, store: Store) -> dict[str, str]:
+    """What decides the numbers of a run, beside the schedule."""
     encoder = {f"encoder {k}": str(v) for k, v in vars(recipe.encoder).items() if k != "layout"}
     rest = {k: str(v) for k, v in vars(recipe).items() if k not in ("encoder", "steps")}
     return {
         "layout": store.layout.name,
         "store": store.fingerprint,
         "split": options.split or store.split_names[0],
-        "steps": str(steps),
         "seed": str(options.seed),
         "weights": str(options.weights),
         **encoder,

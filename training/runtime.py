@@ -50,12 +50,12 @@ def pick_device(name: str | None) -> torch.device:
     """The device of that name, or CUDA where there is one and the CPU elsewhere."""
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise DataError(f"--device {name}: this machine, or this build of torch, has no CUDA device; use --device cpu")
-    try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise DataError(f"--device {name}: {str(error).splitlines()[0]}") from None
+    kind, _, number = name.partition(":")
+    if kind not in ("cpu", "cuda") or (number and not number.isdigit()):
+        raise DataError(f"--device is {name!r}; it must be cpu, cuda or cuda:NUMBER")
+    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+        raise DataError(f"--device {name}: torch sees {torch.cuda.device_count()} CUDA devices; try --device cpu")
+    return torch.device(name)
 
 
 def keep_freed_memory() -> None:

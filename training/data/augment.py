@@ -49,14 +49,18 @@ class AugmentConfig:
 
 def augment(
     frames: Tensor,
+    present: Tensor,
     rows: Rows,
     augmented: Tensor,
     interpolated: Tensor,
     config: AugmentConfig,
     generator: torch.Generator,
 ) -> Tensor:
-    """frames `[F, J, C]` to the same shape; `augmented` and `interpolated` `[B]` bool. Missing joints (zeros) stay."""
-    present = (frames != 0).any(-1, keepdim=True)
+    """frames `[F, J, C]` to the same shape; `augmented` and `interpolated` `[B]` bool.
+
+    `present` `[F, J]` bool: joints that are missing (zeros) stay so under the spatial operations. Interpolation takes
+    them as points like any other, as the authors do.
+    """
     operation = torch.randint(len(config.operations), augmented.shape, generator=generator, device=frames.device)
     chosen = {name: augmented & (operation == i) for i, name in enumerate(config.operations)}
     matrix = _matrices(chosen, config, frames, generator)
@@ -64,7 +68,7 @@ def augment(
     if "noise" in chosen:
         noise = _noise(frames, rows, len(augmented), config, generator)
         frames = torch.where(chosen["noise"].index_select(0, rows.sequence)[:, None, None], frames + noise, frames)
-    frames = torch.where(present, frames, 0)
+    frames = torch.where(present[..., None], frames, 0)
     return _interpolate(frames, rows, augmented & interpolated, generator)
 
 
@@ -111,8 +115,7 @@ def _interpolate(frames: Tensor, rows: Rows, interpolated: Tensor, generator: to
     """y[t] = x[t] + r (x[t+1] - x[t]) with one r for a sequence; its last frame stays."""
     ratio = torch.rand(interpolated.shape, generator=generator, device=frames.device, dtype=frames.dtype)
     ratio = torch.where(interpolated, ratio, 0).index_select(0, rows.sequence)
-    last = rows.sequence != rows.sequence.roll(-1)
-    # The last valid row is followed by padding of the same sequence number.
-    last = last | (rows.valid & ~rows.valid.roll(-1))
+    followed = torch.cat([rows.valid[1:], rows.valid.new_zeros(1)])  # padding bears the last sequence's number
+    last = (rows.sequence != rows.sequence.roll(-1)) | ~followed
     ratio = torch.where(last | ~rows.valid, 0, ratio)[:, None, None]
     return frames + ratio * (frames.roll(-1, 0) - frames)

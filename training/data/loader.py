@@ -140,7 +140,11 @@ class Loader:
         length = self._pieces(rng)[2]
         clips = self._clips(length)
         count = min(self.batch_size, len(length))
-        draws = [rng.choice(len(length), count, replace=False) for _ in range(SIMULATED)]
+        if self.augment is None:  # the batches themselves, of which the largest capacity holds every one
+            draws = [np.arange(first, min(first + count, len(length))) for first in range(0, len(length), count)]
+            quantiles = (*quantiles[:-1], 1.0)
+        else:
+            draws = [rng.choice(len(length), count, replace=False) for _ in range(SIMULATED)]
         # Crops shorten half of the augmented sequences by a tenth on average.
         shrink = 1 - (self.augment.probability * 0.25 * CROP if self.augment is not None else 0)
         frames_quantiles = np.quantile([length[d].sum() for d in draws], quantiles) * shrink

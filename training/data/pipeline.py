@@ -7,7 +7,6 @@ from torch import Tensor
 
 from hitrs_fast import HiTRSConfig, PretextBatch, PretextConfig
 from hitrs_fast.clips import Windows
-from hitrs_fast.ragged import offsets_of
 from hitrs_fast.skeleton import centre_on_hip, stream_of
 
 from .augment import AugmentConfig, augment
@@ -20,11 +19,11 @@ def model_frames(
 ) -> Tensor:
     """The stream `[F, J, C]` that an encoder of this configuration reads; without `augmentation` as `HiTRS.prepare`."""
     frames, rows = batch.frames, batch.rows
+    present = (frames != 0).any(-1)  # before centring, which moves a hip to zero
     if config.center:
-        first = offsets_of(batch.lengths).index_select(0, rows.sequence).clamp(max=len(frames) - 1)
-        frames = centre_on_hip(frames, first, config.layout)
+        frames = centre_on_hip(frames, rows.sequence, len(batch.lengths), config.layout)
     if augmentation is not None:
-        frames = augment(frames, rows, batch.augmented, batch.interpolated, augmentation, generator)
+        frames = augment(frames, present, rows, batch.augmented, batch.interpolated, augmentation, generator)
     return stream_of(frames, rows.position == 0, config.layout, config.stream)
 
 

@@ -47,6 +47,8 @@ class DemoReader:
     def __init__(self, count: int = 600, seed: int = 0) -> None:
         if count < 1:
             raise DataError(f"demo data: count is {count}; ask for at least one sample")
+        if seed < 0:
+            raise DataError(f"demo data: seed is {seed}; it must not be negative")
         self.count, self.seed = count, seed
         self.skipped: list[tuple[str, str]] = []
         keys = [(_name(i), *_key(i)) for i in range(count)]
