@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ LINE_EVERY = 10.0  # seconds between progress lines where there is no terminal
 
 
 @dataclass(kw_only=True)
-class Convert:
+class Convert(ABC):
     """What all conversions share."""
 
     out: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="OUT")]]
@@ -31,8 +32,9 @@ class Convert:
     """A split as NAME=KEY:VALUES (training values), e.g. cross-view=views:1,2. May be given again; the first is the
     default."""
 
+    @abstractmethod
     def reader(self) -> Reader:
-        raise NotImplementedError
+        """What yields the samples."""
 
     def run(self) -> None:
         from .data.writer import write_store
