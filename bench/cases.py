@@ -56,8 +56,14 @@ def pretext_batch(
     lengths: np.ndarray, model: hf.Pretraining, dtype: torch.dtype = torch.float32
 ) -> tuple[hf.PretextBatch, hf.Capacity]:
     counted, windows = torch.from_numpy(lengths), model.encoder.windows()
-    counts = clip_counts(counted, windows)
+    capacity = capacity_of(counted, model.encoder)
     generator = torch.Generator().manual_seed(0)
     frames = frames_of(int(lengths.sum()), dtype)
-    batch = draw_pretext(frames, counted, windows, model.pretext, int(counts.sum()), generator)
-    return batch, hf.Capacity(int(counts.sum()), int(counts.max()))
+    batch = draw_pretext(frames, counted, windows, model.pretext, capacity.clips, generator)
+    return batch, capacity
+
+
+def capacity_of(lengths: Tensor, encoder: hf.HiTRS) -> hf.Capacity:
+    """Just enough for sequences of these lengths."""
+    counts = clip_counts(lengths, encoder.windows())
+    return hf.Capacity(int(counts.sum()), int(counts.max()))

@@ -110,8 +110,7 @@ def test_recognition_step(benchmark, batch_size: int, rounds: int) -> None:
     sample = torch.arange(batch_size).repeat_interleave(2)
     labels = sample[::2] % cases.CLASSES
     bodies = [torch.stack(pair) for pair in zip(*[iter(frames.split(lengths.tolist()))] * 2, strict=True)]
-    counts = hf.encoder.clip_counts(lengths, product.encoder.windows())
-    capacity = hf.Capacity(int(counts.sum()), int(counts.max()))
+    capacity = cases.capacity_of(lengths, product.encoder)
     ours: Step = lambda: fn.cross_entropy(model(frames, lengths, sample, batch_size, capacity), labels)  # noqa: E731
     theirs: Step = lambda: fn.cross_entropy(reference.recognize(bodies), labels)  # noqa: E731
     torch.testing.assert_close(ours(), theirs(), rtol=1e-4, atol=1e-4)
@@ -124,8 +123,7 @@ def test_encoder_forward(benchmark, batch_size: int, rounds: int) -> None:
     lengths = torch.from_numpy(cases.ntu_like(batch_size))
     frames = cases.frames_of(int(lengths.sum()), torch.float32)
     bodies = [part[None] for part in frames.split(lengths.tolist())]
-    counts = hf.encoder.clip_counts(lengths, product.encoder.windows())
-    capacity = hf.Capacity(int(counts.sum()), int(counts.max()))
+    capacity = cases.capacity_of(lengths, product.encoder)
     with torch.inference_mode():
         run(
             benchmark,

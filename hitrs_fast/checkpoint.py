@@ -104,11 +104,9 @@ def _rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             elif part not in ("slf_attn.w_ks", "slf_attn.w_vs"):
                 out[name] = tensor
         else:
-            ours = next(
-                (ours for theirs, ours in _OUTSIDE.items() if name == theirs or name.startswith(theirs + ".")), None
-            )
-            theirs = next((t for t in _OUTSIDE if name == t or name.startswith(t + ".")), name)
-            out[(ours or theirs) + name[len(theirs) :]] = tensor.flatten() if theirs.endswith("fuse_token") else tensor
+            theirs = next((t for t in _OUTSIDE if name == t or name.startswith(t + ".")), "")
+            new = _OUTSIDE.get(theirs, "") + name[len(theirs) :]
+            out[new] = tensor.flatten() if theirs.endswith("fuse_token") else tensor
     return out
 
 
