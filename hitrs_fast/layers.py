@@ -11,6 +11,7 @@ from torch.nn.functional import gelu
 from hitrs_fast.kernels import pooled_attention
 
 from .dropout import Dropout
+from .projection import project_qkv
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -34,8 +35,7 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, attend: Attend) -> Tensor:
         """x `[..., width]` to the same shape."""
-        q, k, v = self.qkv(self.attention_norm(x)).unflatten(-1, (3, self.heads, self.head_dim)).unbind(-3)
-        return self._finish(x, attend(q, k, v))
+        return self._finish(x, attend(*project_qkv(self.attention_norm(x), self.qkv.weight, self.heads)))
 
     def pooled(self, x: Tensor, tokens: Tensor, visible: Tensor | None = None) -> Tensor:
         """The layer's output for one token of each row alone, exact and without the other tokens' outputs.
