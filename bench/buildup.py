@@ -60,7 +60,7 @@ class BuildUp(Reference):
         ordered = self.order_loss(self.v_motion_cls(torch.cat([video, other])))
         predicted = fn.normalize(self.v_ft_reg(video), dim=-1)
         similarity = predicted @ fn.normalize(last_clips.detach(), dim=-1).T / self.pretext.temperature
-        contrast = fn.cross_entropy(similarity, torch.arange(len(rows)))
+        contrast = fn.cross_entropy(similarity, torch.arange(len(rows), device=similarity.device))
         return {"loss": pose + clip + ordered + contrast, "loss_contrast": contrast}
 
     def _real_rows(self, batch: PretextBatch) -> Tensor:
@@ -110,7 +110,7 @@ class BuildUp(Reference):
     def encode_videos(self, clips: Tensor, counts: list[int]) -> Tensor:
         if self.level < 5:
             return super().encode_videos(clips, counts)
-        padded = torch.tensor([[k >= n for k in range(clips.shape[1])] + [False] for n in counts])
+        padded = torch.tensor([[k >= n for k in range(clips.shape[1])] + [False] for n in counts], device=clips.device)
         x = self.v_input_map(clips) + self.v_pe.pe[: clips.shape[1]]
         x = torch.cat([x, self.video_fuse_token.expand(len(x), 1, -1)], 1)
         return _cls_of(self.v_enc, x, padded[:, None, None], padded)

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from training.runtime import keep_freed_memory
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="the sizes of the published tables; many minutes on a CPU")
@@ -15,3 +17,9 @@ def batch_size(request: pytest.FixtureRequest) -> int:
 @pytest.fixture(scope="session")
 def rounds(request: pytest.FixtureRequest) -> int:
     return 5 if request.config.getoption("--full") else 1
+
+
+@pytest.fixture(scope="session", autouse=True)
+def as_training_runs() -> None:
+    """Both sides of every comparison allocate as `training` does; without it page faults blur the ratios."""
+    keep_freed_memory()

@@ -73,6 +73,13 @@ def saved_bytes(function: Callable[[], Any], model: nn.Module) -> int:
     return total
 
 
+def costs(step: Callable[[], Any], forward: Callable[[], Any], model: nn.Module) -> dict[str, int]:
+    """What one step costs whatever the machine: operations, bytes kept for the backward, most bytes alive at once."""
+    with PeakMemory() as memory:
+        step()
+    return {"flops": flops(step), "saved_bytes": saved_bytes(forward, model), "peak_bytes": memory.peak}
+
+
 class PeakMemory(TorchDispatchMode):
     """`peak`: the most bytes of tensors made within the block that were alive at once."""
 

@@ -207,7 +207,11 @@ class Reference(nn.Module):
         return 2 * loss if self.pretext.order_loss == "sum" else loss
 
     def recognize(self, bodies: list[Tensor], divide_by: int = 2) -> Tensor:
-        """Recordings, each `[bodies, T_i, J, C]` (an absent body is zeros), to logits `[N, classes]`.
+        """Recordings, each `[bodies, T_i, J, C]` (an absent body is zeros), to logits `[N, classes]`."""
+        return self.v_cls(self.embed(bodies).sum(1) / divide_by)
+
+    def embed(self, bodies: list[Tensor]) -> Tensor:
+        """Recordings, each `[bodies, T_i, J, C]`, to video embeddings `[N, bodies, E]`.
 
         As the authors do, clips are cut first, padded to the longest recording, and every clip's frames are encoded.
         """
@@ -215,8 +219,7 @@ class Reference(nn.Module):
         tokens = self.encode_frames(clips.flatten(0, 2)).unflatten(0, clips.shape[:3])
         embedded = self.encode_clips(tokens.flatten(0, 1)).unflatten(0, clips.shape[:2])
         video = self.encode_videos(embedded, counts)
-        per_body = len(video) // len(bodies)
-        return self.v_cls(video.unflatten(0, (len(bodies), per_body)).sum(1) / divide_by)
+        return video.unflatten(0, (len(bodies), len(video) // len(bodies)))
 
     def detect(self, frames: Tensor, classifier: nn.Module, dilate: int) -> Tensor:
         """One recording [T, J, C] to [T, classes]: a clip centred on each frame, every clip's frames encoded anew."""

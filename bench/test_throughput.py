@@ -1,13 +1,14 @@
 """Throughput beside the dense reference: first the same numbers in float64, then the time.
 
-`extra_info` holds the comparison: `speedup` is the ratio of medians of interleaved rounds.
+`extra_info` holds the comparison: `speedup` is the ratio of medians of interleaved rounds; operations and bytes are of
+one step (or forward) of the product.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as fn
@@ -16,46 +17,16 @@ import hitrs_fast as hf
 
 from . import cases
 from .buildup import LEVELS
-from .measure import PeakMemory, interleaved
-from .reference import Reference, dense_batch
+from .gate import gate
+from .measure import costs, interleaved
 
-GATE_LENGTHS = cases.np.array([21, 40, 33])
 Step = Callable[[], Tensor]
+OBSERVED = 60  # frames that prediction sees, 2 s of NTU RGB+D
 
 
-@cache
-def gate() -> None:
-    """Losses and gradients are the reference's, in float64, in pre-training, recognition and detection."""
-    reference, product = cases.models(dtype=torch.float64)
-    batch, capacity = cases.pretext_batch(GATE_LENGTHS, product, torch.float64)
-    dense = dense_batch(batch, product.encoder.config)
-    same(reference, product, product(batch, capacity)["loss"], reference.pretrain(dense)["loss"])
-
-    model = cases.recognizer(reference, product)
-    lengths, labels = torch.from_numpy(GATE_LENGTHS), torch.tensor([3, 1, 4])
-    logits = model(batch.target, lengths, torch.arange(3), 3)
-    expected = reference.recognize([x[None] for x in batch.target.split(GATE_LENGTHS.tolist())])
-    same(reference, model, fn.cross_entropy(logits, labels), fn.cross_entropy(expected, labels))
-
-    detector = hf.FrameClassifier(product.encoder, classes=52).double().eval()
-    stream = batch.target[:40]
-    ours = detector(stream, torch.tensor([40]))
-    torch.testing.assert_close(ours, reference.detect(stream, detector.classifier, detector.dilate), rtol=1e-9, atol=0)
-
-
-def same(reference: Reference, model: nn.Module, ours: Tensor, theirs: Tensor) -> None:
-    """The two losses and the gradients of both models agree to 1e-9."""
-    for each in (reference, model):
-        each.zero_grad(set_to_none=True)
-    assert abs(ours.item() / theirs.item() - 1) < 1e-9
-    ours.backward()
-    theirs.backward()
-    gradients = {k: p.grad for k, p in reference.named_parameters() if p.grad is not None}
-    expected = dict(hf.load_authors_checkpoint(gradients).named_parameters())
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None
-        error = (parameter.grad - expected[name]).norm() / expected[name].norm().clamp(min=1e-12)
-        assert error < 1e-9, f"{name}: {error:.2e}"
+@pytest.fixture(autouse=True)
+def same_numbers() -> None:
+    gate()
 
 
 def stepping(model: nn.Module, loss: Step) -> Callable[[], None]:
@@ -68,105 +39,107 @@ def stepping(model: nn.Module, loss: Step) -> Callable[[], None]:
     return step
 
 
-def run(benchmark, rounds: int, ours: Callable[[], object], theirs: Callable[[], object], **info: float) -> None:
-    seconds = interleaved({"ours": ours, "theirs": theirs}, rounds)
-    record(benchmark, seconds["ours"], seconds["theirs"], **info)
+def compare(benchmark, rounds: int, ours: Callable[[], object], theirs: Callable[[], object], **info: float) -> None:
+    record(benchmark, interleaved({"product": ours, "reference": theirs}, rounds), **info)
     benchmark.pedantic(ours, rounds=rounds)
 
 
-def record(benchmark, ours: float, theirs: float, **info: float) -> None:
-    rates = {f"{name}_per_s": info[name] / ours for name in ("sequences", "clips", "frames") if name in info}
-    benchmark.extra_info.update(info, speedup=theirs / ours, **rates)
+def record(benchmark, seconds: dict[str, float], **info: float) -> None:
+    rates = {
+        f"{name}_per_s": info[name] / seconds["product"] for name in ("sequences", "clips", "frames") if name in info
+    }
+    speedup = seconds["reference"] / seconds["product"]
+    benchmark.extra_info.update(info, seconds=seconds, speedup=speedup, **rates)
 
 
 def test_pretraining_step(benchmark, batch_size: int, rounds: int) -> None:
     """Forward and backward, beside the reference and each level of the build-up, all in turn."""
-    gate()
     reference, product = cases.models()
     batch, capacity = cases.pretext_batch(cases.ntu_like(batch_size), product)
-    ours = stepping(product, lambda: product(batch, capacity)["loss"])
+    loss: Step = lambda: product(batch, capacity)["loss"]  # noqa: E731
+    ours = stepping(product, loss)
 
     def at_level(level: int) -> Callable[[], None]:
         return stepping(reference, lambda: reference.set_level(level).pretrain_ragged(batch)["loss"])
 
-    with PeakMemory() as memory:
-        ours()
     seconds = interleaved({"product": ours} | {name: at_level(i) for i, name in enumerate(LEVELS)}, rounds)
-    benchmark.extra_info["seconds"] = seconds
     clips = capacity.clips + 2 * batch_size
-    record(
-        benchmark, seconds["product"], seconds["reference"], sequences=batch_size, clips=clips, peak_bytes=memory.peak
-    )
+    record(benchmark, seconds, sequences=batch_size, clips=clips, **costs(ours, loss, product))
     benchmark.pedantic(ours, rounds=rounds)
 
 
 def test_recognition_step(benchmark, batch_size: int, rounds: int) -> None:
     """Two bodies, the second one's track as long as the first's."""
-    gate()
     reference, product = cases.models()
     model = cases.recognizer(reference, product)
-    lengths = torch.from_numpy(cases.ntu_like(batch_size)).repeat_interleave(2)
+    lengths = cases.lengths_of(batch_size).repeat_interleave(2)
     frames = cases.frames_of(int(lengths.sum()), torch.float32)
-    sample = torch.arange(batch_size).repeat_interleave(2)
+    sample = torch.arange(batch_size, device=frames.device).repeat_interleave(2)
     labels = sample[::2] % cases.CLASSES
     bodies = [torch.stack(pair) for pair in zip(*[iter(frames.split(lengths.tolist()))] * 2, strict=True)]
     capacity = cases.capacity_of(lengths, product.encoder)
-    ours: Step = lambda: fn.cross_entropy(model(frames, lengths, sample, batch_size, capacity), labels)  # noqa: E731
+    loss: Step = lambda: fn.cross_entropy(model(frames, lengths, sample, batch_size, capacity), labels)  # noqa: E731
     theirs: Step = lambda: fn.cross_entropy(reference.recognize(bodies), labels)  # noqa: E731
-    torch.testing.assert_close(ours(), theirs(), rtol=1e-4, atol=1e-4)
-    run(benchmark, rounds, stepping(model, ours), stepping(reference, theirs), sequences=2 * batch_size)
+    torch.testing.assert_close(loss(), theirs(), rtol=1e-4, atol=1e-4)
+    ours = stepping(model, loss)
+    info = {"sequences": 2 * batch_size, "clips": capacity.clips} | costs(ours, loss, model)
+    compare(benchmark, rounds, ours, stepping(reference, theirs), **info)
+
+
+def test_prediction_step(benchmark, batch_size: int, rounds: int) -> None:
+    """One body, 60 frames seen and 12 predicted; the reference's encoder with the same decoder."""
+    reference, product = cases.models()
+    model = hf.MotionPredictor(product.encoder).to(cases.DEVICE).eval()
+    seen = cases.frames_of(batch_size * OBSERVED, torch.float32).unflatten(0, (batch_size, OBSERVED))
+    lengths = torch.full((batch_size,), OBSERVED, device=cases.DEVICE)
+    capacity = cases.capacity_of(lengths, product.encoder)
+    loss: Step = lambda: model(seen.flatten(0, 1), lengths, capacity=capacity).square().mean()  # noqa: E731
+    bodies = [x[None] for x in seen]
+    theirs: Step = lambda: model.decode(reference.embed(bodies)[:, 0], seen[:, -1], 12).square().mean()  # noqa: E731
+    torch.testing.assert_close(loss(), theirs(), rtol=1e-4, atol=1e-4)
+    ours = stepping(model, loss)
+    info = {"sequences": batch_size, "clips": capacity.clips} | costs(ours, loss, model)
+    compare(benchmark, rounds, ours, stepping(reference, theirs), **info)
 
 
 def test_encoder_forward(benchmark, batch_size: int, rounds: int) -> None:
-    gate()
     reference, product = cases.models()
-    lengths = torch.from_numpy(cases.ntu_like(batch_size))
+    lengths = cases.lengths_of(batch_size)
     frames = cases.frames_of(int(lengths.sum()), torch.float32)
     bodies = [part[None] for part in frames.split(lengths.tolist())]
     capacity = cases.capacity_of(lengths, product.encoder)
     with torch.inference_mode():
-        run(
-            benchmark,
-            rounds,
-            lambda: product.encoder(frames, lengths, capacity=capacity),
-            lambda: reference.recognize(bodies),
-            sequences=batch_size,
-            clips=capacity.clips,
-        )
+        ours = lambda: product.encoder(frames, lengths, capacity=capacity)  # noqa: E731
+        info = {"sequences": batch_size, "clips": capacity.clips} | costs(ours, ours, product)
+        compare(benchmark, rounds, ours, lambda: reference.embed(bodies), **info)
 
 
 def test_detection_stream(benchmark, request, rounds: int) -> None:
-    """A class for every frame of an untrimmed stream, one body, on one core."""
-    gate()
-    total = 5000 if request.config.getoption("--full") else 200
+    """A class for every frame of an untrimmed stream, one body, on one core; the reference on its first 100 frames."""
+    total, some = (5000 if request.config.getoption("--full") else 200), 100
     reference, product = cases.models()
-    model = hf.FrameClassifier(product.encoder, classes=52).eval()
-    frames, lengths = cases.frames_of(total, torch.float32), torch.tensor([total])
-    some = frames[:100]
+    model = hf.FrameClassifier(product.encoder, classes=52).to(cases.DEVICE).eval()
+    frames, lengths = cases.frames_of(total, torch.float32), torch.tensor([total], device=cases.DEVICE)
+    dense = lambda: reference.detect(frames[:some], model.classifier, model.dilate)  # noqa: E731
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with torch.inference_mode():
-            expected = reference.detect(some, model.classifier, model.dilate)
-            torch.testing.assert_close(model(some, torch.tensor([100])), expected, rtol=1e-4, atol=1e-4)
-            seconds = interleaved(
-                {
-                    "ours": lambda: model(frames, lengths),
-                    "theirs on 100 frames": lambda: reference.detect(some, model.classifier, model.dilate),
-                },
-                rounds,
-            )
-            record(benchmark, seconds["ours"], seconds["theirs on 100 frames"] * total / 100, frames=total)
-            benchmark.pedantic(lambda: model(frames, lengths), rounds=1)
+            ours = lambda: model(frames, lengths)  # noqa: E731
+            begin = model(frames[:some], torch.tensor([some], device=cases.DEVICE))
+            torch.testing.assert_close(begin, dense(), rtol=1e-4, atol=1e-4)
+            seconds = interleaved({"product": ours, "reference": dense}, rounds)
+            seconds["reference"] *= total / some
+            record(benchmark, seconds, frames=total, clips=total, **costs(ours, ours, model))
+            benchmark.pedantic(ours, rounds=1)
     finally:
         torch.set_num_threads(threads)
 
 
 def test_latency(benchmark, rounds: int) -> None:
     """One sequence of 80 frames, forward."""
-    gate()
     reference, product = cases.models()
-    frames, lengths = cases.frames_of(80, torch.float32), torch.tensor([80])
+    frames, lengths = cases.frames_of(80, torch.float32), torch.tensor([80], device=cases.DEVICE)
     with torch.inference_mode():
-        ours, theirs = lambda: product.encoder(frames, lengths), lambda: reference.recognize([frames[None]])
-        run(benchmark, 10 * rounds, ours, theirs, frames=80)
+        ours, theirs = lambda: product.encoder(frames, lengths), lambda: reference.embed([frames[None]])
+        compare(benchmark, 10 * rounds, ours, theirs, frames=80, **costs(ours, ours, product))

@@ -55,15 +55,19 @@ class MotionPredictor(nn.Module):
 
     def forward(self, frames: Tensor, lengths: Tensor, steps: int = 12, capacity: Capacity | None = None) -> Tensor:
         """The `steps` poses that follow each sequence: frames `[F, J, C]` and lengths `[B]` to `[B, steps, J, C]`."""
-        state = self.start(self.encoder(frames, lengths, capacity=capacity).video)
+        video = self.encoder(frames, lengths, capacity=capacity).video
         last = (offsets_of(lengths)[1:] - 1).clamp(min=0)
-        pose = frames.index_select(0, last).flatten(1)
+        return self.decode(video, frames.index_select(0, last), steps)
+
+    def decode(self, video: Tensor, last: Tensor, steps: int) -> Tensor:
+        """Video embeddings `[B, D3]` and last poses `[B, J, C]` to the `steps` poses that follow."""
+        state, pose = self.start(video), last.flatten(1)
         poses = []
         for _ in range(steps):
             state = self.cell(pose.detach(), state)
             pose = pose.detach() + self.change(self.dropout(state))
             poses.append(pose)
-        return torch.stack(poses, 1).unflatten(-1, frames.shape[1:])
+        return torch.stack(poses, 1).unflatten(-1, last.shape[1:])
 
 
 class Recognizer(nn.Module):
