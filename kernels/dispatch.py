@@ -1,0 +1,34 @@
+"""Which implementation an operation runs: Triton kernels or plain torch."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+
+import torch
+from torch import Tensor
+
+IMPLS = ("auto", "triton", "reference")
+KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def uses_triton(impl: str, x: Tensor) -> bool:
+    """Whether `impl` means the Triton kernels for a tensor like `x`.
+
+    "auto" is Triton on CUDA and torch elsewhere; float64, which the kernels do not compute in, is torch's too.
+    "triton" is an error where it cannot be had, never something else. On a CPU that is everywhere but under Triton's
+    interpreter (`TRITON_INTERPRET=1`), which is for tests.
+
+    Raises ValueError for an unknown `impl`, RuntimeError where Triton cannot run, TypeError for another dtype.
+    """
+    if impl not in IMPLS:
+        raise ValueError(f"impl is {impl!r}, not one of {', '.join(IMPLS)}")
+    if impl == "reference" or (impl == "auto" and (not x.is_cuda or x.dtype == torch.float64)):
+        return False
+    if importlib.util.find_spec("triton") is None:
+        raise RuntimeError('Triton is not installed: pip install triton, or choose impl="reference"')
+    if not x.is_cuda and os.environ.get("TRITON_INTERPRET") != "1":
+        raise RuntimeError(f'Triton kernels need CUDA tensors, and these are on {x.device}: choose impl="auto"')
+    if x.dtype not in KERNEL_DTYPES:
+        raise TypeError(f'Triton kernels take float32, bfloat16 and float16, not {x.dtype}: choose impl="reference"')
+    return True
