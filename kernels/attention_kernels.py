@@ -20,10 +20,17 @@ _FORWARD = [
     triton.Config({"BLOCK": 64, "STEP": 64}, num_warps=4, num_stages=1),
     triton.Config({"BLOCK": 128, "STEP": 64}, num_warps=8, num_stages=2),
 ]
+_FORWARD_SINGLE = [
+    triton.Config({"BLOCK": 32, "STEP": 32}, num_warps=4, num_stages=1),
+    triton.Config({"BLOCK": 32, "STEP": 16}, num_warps=4, num_stages=1),
+]
 _BACKWARD = [
-    triton.Config({"BLOCK": 64, "STEP": 64}, num_warps=4, num_stages=1),
-    triton.Config({"BLOCK": 64, "STEP": 32}, num_warps=4, num_stages=2),
     triton.Config({"BLOCK": 64, "STEP": 32}, num_warps=4, num_stages=1),
+    triton.Config({"BLOCK": 64, "STEP": 32}, num_warps=4, num_stages=2),
+]
+_BACKWARD_SINGLE = [
+    triton.Config({"BLOCK": 32, "STEP": 16}, num_warps=4, num_stages=1),
+    triton.Config({"BLOCK": 16, "STEP": 16}, num_warps=4, num_stages=1),
 ]
 _KEY = ["PERIOD", "SPAN", "JOINTS", "SAME_FRAME", "HEADS", "D"]
 
@@ -70,7 +77,7 @@ def product(a, b):
     return tl.dot(a, b, input_precision="ieee")
 
 
-@tuned(_FORWARD, _KEY)
+@tuned(_FORWARD, _KEY, _FORWARD_SINGLE, "Q")
 @triton.jit
 def attention_forward(
     Q, K, V, Out, Lse, total, scale_log2,
@@ -168,7 +175,7 @@ def query_gradients(
     return grad_q
 
 
-@tuned(_BACKWARD, _KEY)
+@tuned(_BACKWARD, _KEY, _BACKWARD_SINGLE, "Q")
 @triton.jit
 def attention_backward(
     Q, K, V, Out, Grad, Lse, GradQ, GradK, GradV, total, scale, scale_log2,
