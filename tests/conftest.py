@@ -1,6 +1,7 @@
 """Without a GPU, kernels run in Triton's interpreter, in this very process: it has to be asked for before Triton loads.
 
-What needs the compiler instead is in `compiled/`, which `test_compiled.py` runs in a process of its own.
+What needs the compiler instead is in `compiled/`: `test_compiled.py` runs it in processes of their own, with
+TRITON_INTERPRET=0.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ import os
 
 import torch
 
-collect_ignore = ["compiled"]
-
 if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "1"
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
+if os.environ.get("TRITON_INTERPRET") != "0":
+    collect_ignore = ["compiled"]

@@ -1,0 +1,51 @@
+"""Carries launches out on a CPU, instruction by instruction of the code compiled for sm_80, with race and bounds checks."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+from kernel_cases import TOOLS
+from torch import Tensor
+
+from bench.offline import Launch, build, intercepted, runtime_arguments
+
+
+@contextmanager
+def on_ptx_machine() -> Iterator[None]:
+    """Kernels launched within the block run on the machine beside the checkout; skips where there is none."""
+    if not (TOOLS / "ptx_machine.py").exists():
+        pytest.skip("the machine that runs compiled code on a CPU is not here")
+    sys.path.insert(0, str(TOOLS))
+    try:
+        import ptx_machine
+    finally:
+        sys.path.pop(0)
+
+    def carry_out(launch: Launch) -> None:
+        config = launch.configs[0]
+        built = build(launch, "sm_80", config)
+        passed = list(runtime_arguments(launch, config).values())
+        memories = [_memory(value) if isinstance(value, Tensor) else value for value in passed]
+        arguments = [m.numpy() if isinstance(m, Tensor) else m for m in memories]
+        grid = launch.grid(launch.arguments | config.kwargs)
+        ptx_machine.run(built.asm["ptx"], grid, arguments, built.warps, built.shared, strict_async=True)
+        for value, memory in zip(passed, memories, strict=True):
+            if isinstance(value, Tensor):  # its own elements alone: other arguments may lie between them
+                _bits(value).copy_(torch.as_strided(memory, value.shape, value.stride()))
+
+    with intercepted(carry_out):
+        yield
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    return tensor.detach().view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor.detach()
+
+
+def _memory(tensor: Tensor) -> Tensor:
+    """A copy of all memory from a tensor's first element to its last."""
+    extent = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return torch.as_strided(_bits(tensor), (extent,), (1,)).clone()
