@@ -15,11 +15,19 @@ import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from hitrs_fast.kernels import clip_attention, frame_attention, masked_attention
+from hitrs_fast.kernels import (
+    IMPLS,
+    clip_attention,
+    clip_attention_packed,
+    frame_attention,
+    frame_attention_packed,
+    masked_attention,
+)
 
 from .clips import Windows, clip_counts, clip_frames
 from .config import HiTRSConfig
 from .layers import Layer, sinusoid, sinusoid_2d
+from .projection import QKV
 from .ragged import Slots, offsets_of, rows_of, slots_of
 from .skeleton import centre_on_hip, stream_of
 
@@ -46,6 +54,8 @@ class HiTRSOutput(NamedTuple):
 class HiTRS(nn.Module, PyTorchModelHubMixin, library_name="hitrs_fast", tags=["skeleton", "hi-trs"]):
     """The hierarchical encoder: F-TRS within frames, C-TRS within clips, V-TRS over clips (the paper's section 3)."""
 
+    impl = "auto"  # see `use_kernels`
+
     def __init__(self, config: HiTRSConfig) -> None:
         super().__init__()
         self.config = config
@@ -67,6 +77,19 @@ class HiTRS(nn.Module, PyTorchModelHubMixin, library_name="hitrs_fast", tags=["s
         c = self.config
         sizes = (c.widths[level], c.ffn[level], c.heads, c.head_dim, c.dropout)
         return nn.ModuleList(Layer(*sizes) for _ in range(c.layers))
+
+    def use_kernels(self, impl: str) -> None:
+        """Which implementation the operations run: "auto" (Triton on CUDA, torch elsewhere), "triton", "reference".
+
+        No part of the configuration: checkpoints do not know it. Raises ValueError for another name; "triton" where it
+        cannot be had is an error of the next call.
+        """
+        if impl not in IMPLS:
+            raise ValueError(f"impl is {impl!r}, not one of {', '.join(IMPLS)}")
+        self.impl = impl
+        for module in self.modules():
+            if isinstance(module, Layer):
+                module.impl = impl
 
     def windows(self, stride: int | None = None, dilate: int | None = None) -> Windows:
         c = self.config
@@ -128,26 +151,34 @@ class HiTRS(nn.Module, PyTorchModelHubMixin, library_name="hitrs_fast", tags=["s
         with torch.autocast(frames.device.type, enabled=False):
             x = self.joint_embedding(torch.cat([frames, zero])) + self.joint_position
         for layer in self.frame_layers:
-            x = layer(x, frame_attention)
+            x = layer(x, self._attend_frames)
         return x
+
+    def _attend_frames(self, qkv: QKV) -> Tensor:
+        if isinstance(qkv, Tensor):
+            return frame_attention_packed(qkv, self.impl)
+        return frame_attention(*qkv, self.impl)
+
+    def _attend_clips(self, qkv: QKV) -> Tensor:
+        c = self.config
+        if isinstance(qkv, Tensor):
+            return clip_attention_packed(qkv, c.joints, c.self_visible, self.impl)
+        return clip_attention(*qkv, c.joints, c.self_visible, self.impl)
 
     def clips(self, frame_tokens: Tensor, index: Tensor, tokens: bool = False) -> tuple[Tensor, Tensor | None]:
         """C-TRS: tokens `[F + 1, J, D1]` and each clip's frames `[K, w]` to CLS `[K, D2]` (and `[K, w * J, D2]`)."""
         c = self.config
-        clips, joints = index.shape[0], c.joints
-
-        def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            return clip_attention(q, k, v, joints, c.self_visible)
-
+        clips = index.shape[0]
         # Once per frame and then gathered, not once per clip.
         mapped = self.clip_embedding(frame_tokens).flatten(1).index_select(0, index.flatten())
-        x = mapped.view(clips, c.window * joints, -1) + self.clip_position.flatten(0, 1)
-        x = torch.cat([x, self.clip_cls.expand(clips, 1, -1)], 1)
+        # Under autocast the tokens stay in its dtype: with float32 positions, the largest tensors would double.
+        x = mapped.view(clips, c.window * c.joints, -1) + self.clip_position.flatten(0, 1).to(mapped.dtype)
+        x = torch.cat([x, self.clip_cls.to(mapped.dtype).expand(clips, 1, -1)], 1)
         for layer in self.clip_layers[:-1]:
-            x = layer(x, attend)
+            x = layer(x, self._attend_clips)
         last: Layer = self.clip_layers[-1]  # type: ignore[assignment]
         if tokens:
-            x = last(x, attend)
+            x = last(x, self._attend_clips)
             return x[:, -1], x[:, :-1]
         return last.pooled(x[:, -1], last.attention_norm(x)), None
 
@@ -247,9 +278,10 @@ class _SlotAttention:
     def __init__(self, slots: Slots) -> None:
         self.slots = slots
 
-    def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def __call__(self, qkv: QKV) -> Tensor:
         slots = self.slots
-        grid = [t.index_select(0, slots.row).unflatten(0, slots.visible.shape) for t in (q, k, v)]
+        parts = qkv.unbind(-3) if isinstance(qkv, Tensor) else qkv
+        grid = [t.index_select(0, slots.row).unflatten(0, slots.visible.shape) for t in parts]
         out = masked_attention(grid[0], grid[1], grid[2], slots.visible[:, None, None])
         return out.flatten(0, 1).index_select(0, slots.slot)
 

@@ -8,19 +8,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
-from hitrs_fast.kernels import pooled_attention
+from hitrs_fast.kernels import pooled_attention, uses_triton
 
 from .dropout import Dropout
-from .projection import project_qkv
+from .projection import QKV, project_qkv
 
-Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+Attend = Callable[[QKV], Tensor]
 
 
 class Layer(nn.Module):
     """h = x + Drop(W_o MHA(LN x)); y = h + Drop(W_2 GELU(W_1 LN h)). The attention's projections have no bias.
 
-    Which token sees which is the caller's: `attend(q, k, v)` gets `[..., heads, head_dim]` and returns the same shape.
+    Which token sees which is the caller's: `attend` gets queries, keys and values, `[..., heads, head_dim]` each or
+    packed in one tensor `[..., 3, heads, head_dim]`, and returns `[..., heads, head_dim]`.
     """
+
+    impl = "auto"  # see `HiTRS.use_kernels`
 
     def __init__(self, width: int, hidden: int, heads: int, head_dim: int, dropout: float) -> None:
         super().__init__()
@@ -35,7 +38,9 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, attend: Attend) -> Tensor:
         """x `[..., width]` to the same shape."""
-        return self._finish(x, attend(*project_qkv(self.attention_norm(x), self.qkv.weight, self.heads)))
+        packed = x.device.type != "cpu" or torch.compiler.is_compiling() or uses_triton(self.impl, x)
+        qkv = project_qkv(self.attention_norm(x), self.qkv.weight, self.heads, packed)
+        return self._finish(x, attend(qkv))
 
     def pooled(self, x: Tensor, tokens: Tensor, visible: Tensor | None = None) -> Tensor:
         """The layer's output for one token of each row alone, exact and without the other tokens' outputs.

@@ -13,17 +13,21 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
+QKV = Tensor | tuple[Tensor, Tensor, Tensor]
 
-def project_qkv(x: Tensor, weight: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
-    """x `[..., E]` and the packed weight `[3 * heads * D, E]` (queries, keys, values) to three `[..., heads, D]`."""
-    if x.device.type == "cpu" and not torch.compiler.is_compiling():
-        if torch.is_autocast_enabled("cpu"):  # it casts `linear`, forward and backward alike
-            parts = tuple(linear(x, w) for w in weight.chunk(3))
-        else:
-            parts = _ThreeProducts.apply(x, weight)
-        q, k, v = (part.unflatten(-1, (heads, -1)) for part in parts)
-        return q, k, v
-    q, k, v = linear(x, weight).unflatten(-1, (3, heads, -1)).unbind(-3)
+
+def project_qkv(x: Tensor, weight: Tensor, heads: int, packed: bool) -> QKV:
+    """x `[..., E]` and the packed weight `[3 * heads * D, E]` (queries, keys, values).
+
+    To one tensor `[..., 3, heads, D]` if `packed`, else to three `[..., heads, D]`.
+    """
+    if packed:
+        return linear(x, weight).unflatten(-1, (3, heads, -1))
+    if torch.is_autocast_enabled(x.device.type):  # it casts `linear`, forward and backward alike
+        parts = tuple(linear(x, w) for w in weight.chunk(3))
+    else:
+        parts = _ThreeProducts.apply(x, weight)
+    q, k, v = (part.unflatten(-1, (heads, -1)) for part in parts)
     return q, k, v
 
 

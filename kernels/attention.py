@@ -38,7 +38,8 @@ def clip_attention_packed(qkv: Tensor, joints: int, self_visible: bool, impl: st
     _check_clip(qkv.shape[1], joints)
     if uses_triton(impl, qkv):
         return torch.ops.hitrs_fast.attention_packed(qkv, joints, False, self_visible)[0]
-    return reference.clip_attention(*qkv.unbind(2), joints, self_visible)
+    q, k, v = qkv.unbind(2)
+    return reference.clip_attention(q, k, v, joints, self_visible)
 
 
 def frame_attention(q: Tensor, k: Tensor, v: Tensor, impl: str = "auto") -> Tensor:
@@ -66,7 +67,12 @@ def span_of(tokens: int, same_frame: bool) -> int:
 
 
 def _launch(
-    kernel: Any, tensors: list[Tensor], strided: list[Tensor], scales: list[float], joints: int, flags: tuple[bool, bool]
+    kernel: Any,
+    tensors: list[Tensor],
+    strided: list[Tensor],
+    scales: list[float],
+    joints: int,
+    flags: tuple[bool, bool],
 ) -> None:
     """One program for each tile of each head of each span. The arguments stand in the kernel's order."""
     count, tokens, heads, width = strided[0].shape

@@ -37,15 +37,12 @@ _KEY = ["PERIOD", "SPAN", "JOINTS", "SAME_FRAME", "HEADS", "D"]
 
 @triton.jit
 def visible(row, col, limit, SPAN: tl.constexpr, JOINTS: tl.constexpr, SAME_FRAME: tl.constexpr, SELF: tl.constexpr):
-    """Within frames: keys of the query's frame. Within clips: keys of other frames, CLS, and by SELF the query's own."""
+    """Within frames: keys of the query's frame. Within clips: keys of other frames, CLS, and with SELF its own."""
     if SAME_FRAME:
         sees = row // JOINTS == col // JOINTS
     else:
         sees = row // JOINTS != col // JOINTS  # CLS, the last token, has a frame number of its own
-        if SELF:
-            sees = sees | (row == col)
-        else:
-            sees = sees | ((row == col) & (row == SPAN - 1))
+        sees = sees | ((row == col) if SELF else (row == col) & (row == SPAN - 1))
     return sees & (col < limit)
 
 

@@ -10,6 +10,9 @@ from torch import Tensor
 
 IMPLS = ("auto", "triton", "reference")
 KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+# Read once: what torch.compile traces must not ask the system.
+INSTALLED = importlib.util.find_spec("triton") is not None
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def uses_triton(impl: str, x: Tensor) -> bool:
@@ -25,9 +28,9 @@ def uses_triton(impl: str, x: Tensor) -> bool:
         raise ValueError(f"impl is {impl!r}, not one of {', '.join(IMPLS)}")
     if impl == "reference" or (impl == "auto" and (not x.is_cuda or x.dtype == torch.float64)):
         return False
-    if importlib.util.find_spec("triton") is None:
+    if not INSTALLED:
         raise RuntimeError('Triton is not installed: pip install triton, or choose impl="reference"')
-    if not x.is_cuda and os.environ.get("TRITON_INTERPRET") != "1":
+    if not (x.is_cuda or INTERPRETED):
         raise RuntimeError(f'Triton kernels need CUDA tensors, and these are on {x.device}: choose impl="auto"')
     if x.dtype not in KERNEL_DTYPES:
         raise TypeError(f'Triton kernels take float32, bfloat16 and float16, not {x.dtype}: choose impl="reference"')

@@ -1,4 +1,4 @@
-"""Carries launches out on a CPU, instruction by instruction of the code compiled for sm_80, with race and bounds checks."""
+"""Carries launches out on a CPU: each instruction of the code compiled for sm_80, with race and bounds checks."""
 
 from __future__ import annotations
 
