@@ -14,6 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
+from training.runtime import keep_freed_memory, set_allocator
+
 
 def interleaved(functions: Mapping[str, Callable[[], Any]], rounds: int = 5) -> dict[str, float]:
     """Median seconds of each function; they take turns, so that a machine's drift meets all alike."""
@@ -27,6 +29,19 @@ def interleaved(functions: Mapping[str, Callable[[], Any]], rounds: int = 5) -> 
             if number:  # the first round warms up
                 times[name].append(time.perf_counter() - begin)
     return {name: statistics.median(seconds) for name, seconds in times.items()}
+
+
+def as_the_system_allocates(function: Callable[[], Any]) -> Callable[[], Any]:
+    """The function under glibc's own limits, as it runs in a program that does not call `keep_freed_memory`."""
+
+    def call() -> None:
+        set_allocator(mappings=65536, trim_threshold=128 << 10)
+        try:
+            function()
+        finally:
+            keep_freed_memory()
+
+    return call
 
 
 def _synchronize() -> None:

@@ -64,10 +64,15 @@ def keep_freed_memory() -> None:
     A training step frees and takes the same large tensors again. Given back, their pages have to be faulted in and
     zeroed each time: a fifth of a step on a CPU (docs/performance.md).
     """
+    set_allocator(mappings=0, trim_threshold=2**31 - 1)
+
+
+def set_allocator(mappings: int, trim_threshold: int) -> None:
+    """glibc's limits: how many blocks get pages of their own, and how many free bytes it keeps."""
     with contextlib.suppress(AttributeError, OSError):  # another C library has no mallopt
         mallopt = ctypes.CDLL(None).mallopt
-        mallopt(M_MMAP_MAX, 0)
-        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+        mallopt(M_MMAP_MAX, mappings)
+        mallopt(M_TRIM_THRESHOLD, trim_threshold)
 
 
 def check_compiler(device: torch.device) -> None:
