@@ -38,11 +38,14 @@ class Launch(NamedTuple):
     kernel: Any  # triton.JITFunction
     configs: list[triton.Config]  # those for its dtype; the first is the default
     arguments: dict[str, Any]  # all but what the configurations set
-    grid: Callable[[dict[str, Any]], tuple[int, ...]]
+    grid: Any  # a tuple, or what makes one of the arguments
 
     @property
     def name(self) -> str:
         return self.kernel.fn.__name__
+
+    def programs(self, config: triton.Config) -> tuple[int, ...]:
+        return self.grid(self.arguments | config.kwargs) if callable(self.grid) else self.grid
 
 
 class Gpu(NamedTuple):

@@ -21,7 +21,9 @@ from hitrs_fast.kernels import (
     clip_attention_packed,
     frame_attention,
     frame_attention_packed,
+    joint_embedding,
     masked_attention,
+    operand_dtype,
 )
 
 from .clips import Windows, clip_counts, clip_frames
@@ -147,9 +149,13 @@ class HiTRS(nn.Module, PyTorchModelHubMixin, library_name="hitrs_fast", tags=["s
     def frames(self, frames: Tensor) -> Tensor:
         """F-TRS: frames `[F, J, C]` to tokens `[F + 1, J, D1]`; the last row is the zero frame that pads sequences."""
         zero = frames.new_zeros(1, *frames.shape[1:])
-        # In full precision under autocast: at 3 m, bfloat16 would round coordinates to 16 mm.
-        with torch.autocast(frames.device.type, enabled=False):
-            x = self.joint_embedding(torch.cat([frames, zero])) + self.joint_position
+        linear, _, *norm = self.joint_embedding
+        normalise = (norm[0].weight, norm[0].bias, norm[0].eps) if norm else ()
+        # Under autocast the tokens are in its dtype from here on: float32 ones would double the largest tensors.
+        x = joint_embedding(
+            torch.cat([frames, zero]), linear.weight, linear.bias, self.joint_position, *normalise,
+            dtype=operand_dtype(frames.device, linear.weight), impl=self.impl,
+        )  # fmt: skip
         for layer in self.frame_layers:
             x = layer(x, self._attend_frames)
         return x
@@ -171,7 +177,6 @@ class HiTRS(nn.Module, PyTorchModelHubMixin, library_name="hitrs_fast", tags=["s
         clips = index.shape[0]
         # Once per frame and then gathered, not once per clip.
         mapped = self.clip_embedding(frame_tokens).flatten(1).index_select(0, index.flatten())
-        # Under autocast the tokens stay in its dtype: with float32 positions, the largest tensors would double.
         x = mapped.view(clips, c.window * c.joints, -1) + self.clip_position.flatten(0, 1).to(mapped.dtype)
         x = torch.cat([x, self.clip_cls.to(mapped.dtype).expand(clips, 1, -1)], 1)
         for layer in self.clip_layers[:-1]:
@@ -180,7 +185,7 @@ class HiTRS(nn.Module, PyTorchModelHubMixin, library_name="hitrs_fast", tags=["s
         if tokens:
             x = last(x, self._attend_clips)
             return x[:, -1], x[:, :-1]
-        return last.pooled(x[:, -1], last.attention_norm(x)), None
+        return last.pooled(x[:, -1], x), None
 
     def videos(
         self, clips: Tensor, starts: Tensor, counts: Tensor, longest: int, tokens: bool = False
@@ -206,8 +211,8 @@ class HiTRS(nn.Module, PyTorchModelHubMixin, library_name="hitrs_fast", tags=["s
         if tokens:
             x = last(x, attend)
             return x[rows:], x[:rows]
-        normed = last.attention_norm(x).index_select(0, slots.row).view(*slots.visible.shape, -1)
-        return last.pooled(x[rows:], normed, slots.visible), None
+        grid = x.index_select(0, slots.row).view(*slots.visible.shape, -1)
+        return last.pooled(x[rows:], grid, slots.visible), None
 
     def prepare(self, frames: Tensor, lengths: Tensor) -> Tensor:
         """Coordinates `[F, J, C]` (metres) to what this encoder was trained on: centred if so, and its stream."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
-from hitrs_fast.kernels import pooled_attention, uses_triton
+from hitrs_fast.kernels import draw_seed, gelu_mlp, pooled_attention, uses_triton
 
 from .dropout import Dropout
 from .projection import QKV, project_qkv
@@ -45,15 +45,22 @@ class Layer(nn.Module):
     def pooled(self, x: Tensor, tokens: Tensor, visible: Tensor | None = None) -> Tensor:
         """The layer's output for one token of each row alone, exact and without the other tokens' outputs.
 
-        x `[N, width]` is that token; `tokens` `[N, S, width]` are all keys *after* `attention_norm`, x among them.
+        x `[N, width]` is that token; `tokens` `[N, S, width]` are all of the row's, x among them.
         """
         w_q, w_k, w_v = self.qkv.weight.unflatten(0, (3, self.heads, self.head_dim)).unbind(0)
         query = nn.functional.linear(self.attention_norm(x), w_q.flatten(0, 1)).unflatten(-1, w_q.shape[:2])
-        return self._finish(x, pooled_attention(query, tokens, w_k, w_v, visible))
+        norm = self.attention_norm
+        attended = pooled_attention(query, tokens, norm.weight, norm.bias, w_k, w_v, visible, norm.eps, self.impl)
+        return self._finish(x, attended)
 
     def _finish(self, x: Tensor, attended: Tensor) -> Tensor:
         h = x + self.dropout(self.out(attended.flatten(-2)))
-        return h + self.dropout(self.ffn_out(gelu(self.ffn_in(self.ffn_norm(h)))))
+        if not uses_triton(self.impl, h):
+            return h + self.dropout(self.ffn_out(gelu(self.ffn_in(self.ffn_norm(h)))))
+        norm, first, second = self.ffn_norm, self.ffn_in, self.ffn_out
+        weights = (norm.weight, norm.bias, first.weight, first.bias, second.weight, second.bias)
+        p = self.dropout.p if self.training else 0.0
+        return gelu_mlp(h, *weights, p, draw_seed(h.device) if p else None, norm.eps, self.impl)
 
 
 def sinusoid(rows: int, width: int) -> Tensor:

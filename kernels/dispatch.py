@@ -15,6 +15,13 @@ INSTALLED = importlib.util.find_spec("triton") is not None
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 
+def operand_dtype(device: torch.device, weight: Tensor) -> torch.dtype:
+    """The dtype that matrix products run in: autocast's where it is on, else the weight's."""
+    if torch.is_autocast_enabled(device.type):
+        return torch.get_autocast_dtype(device.type)
+    return weight.dtype
+
+
 def uses_triton(impl: str, x: Tensor) -> bool:
     """Whether `impl` means the Triton kernels for a tensor like `x`.
 

@@ -88,7 +88,8 @@ assert not traced.failure and not traced.graph_breaks and len(traced.graphs) == 
 for name in {operations}:
     assert f"torch.ops.hitrs_fast.{{name}}.default" in calls, (name, calls)
 """
-OPERATIONS = ["attention_packed", "attention_packed_backward"]
+FORWARD = ["attention_packed", "gelu_mlp", "pool", "joint_embedding"]
+OPERATIONS = [*FORWARD, *(f"{name}_backward" for name in FORWARD)]
 
 
 @pytest.mark.slow

@@ -31,8 +31,9 @@ def on_ptx_machine() -> Iterator[None]:
         passed = list(runtime_arguments(launch, config).values())
         memories = [_memory(value) if isinstance(value, Tensor) else value for value in passed]
         arguments = [m.numpy() if isinstance(m, Tensor) else m for m in memories]
-        grid = launch.grid(launch.arguments | config.kwargs)
-        ptx_machine.run(built.asm["ptx"], grid, arguments, built.warps, built.shared, strict_async=True)
+        ptx_machine.run(
+            built.asm["ptx"], launch.programs(config), arguments, built.warps, built.shared, strict_async=True
+        )
         for value, memory in zip(passed, memories, strict=True):
             if isinstance(value, Tensor):  # its own elements alone: other arguments may lie between them
                 _bits(value).copy_(torch.as_strided(memory, value.shape, value.stride()))
@@ -42,7 +43,8 @@ def on_ptx_machine() -> Iterator[None]:
 
 
 def _bits(tensor: Tensor) -> Tensor:
-    return tensor.detach().view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor.detach()
+    """The tensor for numpy; written to behind autograd's back, as a kernel does."""
+    return tensor.data.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor.data
 
 
 def _memory(tensor: Tensor) -> Tensor:
