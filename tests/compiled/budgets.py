@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
-
 from bench.offline import GPUS, Launch, build, launches
 
 NVIDIA = ("sm_80", "sm_90")
@@ -38,7 +36,3 @@ def check_amd(function: Callable[[], object]) -> None:
     """All of the function's kernels compile for a CDNA 3 GPU."""
     for launch in launches(function):
         assert len(build(launch, "gfx942").asm["amdgcn"]) > 0
-
-
-def rows(*shape: int, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
-    return torch.zeros(shape, dtype=dtype)

@@ -6,52 +6,45 @@ from functools import partial
 
 import pytest
 import torch
-from budgets import NVIDIA, check_amd, check_budgets, check_single, rows
+from budgets import NVIDIA, check_amd, check_budgets, check_single
 from kernel_cases import gradients
 from machine import on_ptx_machine
 
 from bench.offline import launches
-from hitrs_fast.kernels import attention, reference  # noqa: F401  attention: its operations' registration
+from bench.paper_work import attention
+from hitrs_fast.kernels import reference
 
-SIZES = {"clips": ((3, 176, 3, 8, 64), False), "frames": ((21, 25, 3, 8, 64), True)}  # the paper's
-
-
-def work(kind: str, dtype: torch.dtype) -> None:
-    """One forward and one backward launch."""
-    shape, same_frame = SIZES[kind]
-    qkv = rows(*shape, dtype=dtype)
-    out, lse = torch.ops.hitrs_fast.attention_packed(qkv, 25, same_frame, False)
-    torch.ops.hitrs_fast.attention_packed_backward(out, qkv, out, lse, 25, same_frame, False)
+KINDS = ("clips", "frames")
 
 
 @pytest.mark.parametrize("target", NVIDIA)
-@pytest.mark.parametrize("kind", SIZES)
+@pytest.mark.parametrize("kind", KINDS)
 def test_budgets(kind: str, target: str) -> None:
-    for launch in launches(partial(work, kind, torch.bfloat16)):
+    for launch in launches(partial(attention, kind, torch.bfloat16)):
         check_budgets(launch, target, blocks=2)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", NVIDIA)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("kind", SIZES)
+@pytest.mark.parametrize("kind", KINDS)
 def test_budgets_of_all_configurations(kind: str, dtype: torch.dtype, target: str) -> None:
-    for launch in launches(partial(work, kind, dtype)):
+    for launch in launches(partial(attention, kind, dtype)):
         check_budgets(launch, target, all_configs=True)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", NVIDIA)
-@pytest.mark.parametrize("kind", SIZES)
+@pytest.mark.parametrize("kind", KINDS)
 def test_float32_stays_ieee(kind: str, target: str) -> None:
-    for launch in launches(partial(work, kind, torch.float32)):
+    for launch in launches(partial(attention, kind, torch.float32)):
         check_single(launch, target)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", SIZES)
+@pytest.mark.parametrize("kind", KINDS)
 def test_compiles_for_amd(kind: str) -> None:
-    check_amd(partial(work, kind, torch.bfloat16))
+    check_amd(partial(attention, kind, torch.bfloat16))
 
 
 @pytest.mark.parametrize("same_frame", [False, True])

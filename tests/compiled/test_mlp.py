@@ -6,47 +6,29 @@ from functools import partial
 
 import pytest
 import torch
-from budgets import NVIDIA, check_amd, check_budgets, check_single, rows
+from budgets import NVIDIA, check_amd, check_budgets, check_single
 from machine import on_ptx_machine
 
+from bench import paper_work
 from bench.offline import launches
-from hitrs_fast.kernels import linear_gelu, mlp, reference  # noqa: F401  the operations' registration
-
-SIZES = {"frame": (128, 128), "clip": (256, 128), "video": (512, 256)}  # the paper's
-
-
-def work(level: str, dtype: torch.dtype, p: float = 0.2) -> None:
-    """One forward and one backward launch."""
-    width, hidden = SIZES[level]
-    stream = torch.float32 if level == "video" else dtype
-    vector = partial(rows, dtype=torch.float32)
-    weights = (vector(width), vector(width), rows(hidden, width, dtype=dtype), vector(hidden))
-    inputs = (rows(70, width, dtype=stream), *weights, rows(width, hidden, dtype=dtype), vector(width))
-    seed = torch.tensor([1]) if p else None
-    out = torch.ops.hitrs_fast.gelu_mlp(*inputs, p, seed, 1e-5)
-    torch.ops.hitrs_fast.gelu_mlp_backward(out, *inputs, p, seed, 1e-5)
-
-
-def projection(dtype: torch.dtype) -> None:
-    x, weight, bias = rows(70, 512, dtype=dtype), rows(1024, 512, dtype=dtype), rows(1024, dtype=torch.float32)
-    out, a = torch.ops.hitrs_fast.linear_gelu(x, weight, bias)
-    torch.ops.hitrs_fast.linear_gelu_backward(out, a, bias)
+from bench.paper_work import WIDTHS
+from hitrs_fast.kernels import mlp, reference
 
 
 @pytest.mark.parametrize("target", NVIDIA)
 @pytest.mark.parametrize("level", ["frame", "clip"])
 def test_budgets(level: str, target: str) -> None:
-    for launch in launches(partial(work, level, torch.bfloat16)):
+    for launch in launches(partial(paper_work.mlp, level, torch.bfloat16)):
         check_budgets(launch, target, tile_rows=launch.arguments["BLOCK"])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", NVIDIA)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("level", SIZES)
+@pytest.mark.parametrize("level", WIDTHS)
 def test_budgets_of_all_configurations(level: str, dtype: torch.dtype, target: str) -> None:
     for p in (0.0, 0.2):
-        for launch in launches(partial(work, level, dtype, p)):
+        for launch in launches(partial(paper_work.mlp, level, dtype, p)):
             check_budgets(launch, target, tile_rows=launch.arguments["BLOCK"], all_configs=True)
 
 
@@ -54,7 +36,7 @@ def test_budgets_of_all_configurations(level: str, dtype: torch.dtype, target: s
 @pytest.mark.parametrize("target", NVIDIA)
 def test_budgets_of_the_projection(target: str) -> None:
     for dtype in (torch.bfloat16, torch.float16):
-        forward, backward = launches(partial(projection, dtype))
+        forward, backward = launches(partial(paper_work.projection, dtype))
         check_budgets(forward, target, blocks=2, all_configs=True)
         check_budgets(backward, target, tile_rows=None)
 
@@ -62,15 +44,15 @@ def test_budgets_of_the_projection(target: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("target", NVIDIA)
 def test_float32_stays_ieee(target: str) -> None:
-    for function in (partial(work, "clip", torch.float32), partial(projection, torch.float32)):
+    for function in (partial(paper_work.mlp, "clip", torch.float32), partial(paper_work.projection, torch.float32)):
         for launch in launches(function):
             check_single(launch, target)
 
 
 @pytest.mark.slow
 def test_compiles_for_amd() -> None:
-    check_amd(partial(work, "clip", torch.bfloat16))
-    check_amd(partial(projection, torch.bfloat16))
+    check_amd(partial(paper_work.mlp, "clip", torch.bfloat16))
+    check_amd(partial(paper_work.projection, torch.bfloat16))
 
 
 @pytest.mark.parametrize("p", [0.0, 0.2])

@@ -6,66 +6,51 @@ from functools import partial
 
 import pytest
 import torch
-from budgets import NVIDIA, check_amd, check_budgets, check_single, rows
+from budgets import NVIDIA, check_amd, check_budgets, check_single
 from kernel_cases import gradients
 from machine import on_ptx_machine
 
 from bench.offline import launches
-from hitrs_fast.kernels import joint_embedding, pooled, reference  # noqa: F401  the operations' registration
+from bench.paper_work import embedding, pool
+from hitrs_fast.kernels import reference
 
-SIZES = {"clips": (176, 256, False), "videos": (40, 512, True)}  # the paper's
-
-
-def pool(kind: str, dtype: torch.dtype) -> None:
-    """One forward and one backward launch."""
-    tokens, width, masked = SIZES[kind]
-    x = rows(3, tokens, width, dtype=torch.float32 if masked else dtype)
-    u, visible = rows(3, 8, width, dtype=dtype), torch.ones(3, tokens, dtype=torch.bool) if masked else None
-    out, lse = torch.ops.hitrs_fast.pool(u, x, visible, 1e-5)
-    torch.ops.hitrs_fast.pool_backward(out, u, x, visible, out, lse, 1e-5)
-
-
-def embed(channels: int = 3) -> None:
-    vector = partial(rows, dtype=torch.float32)
-    x, weight, bias = vector(21, 25, channels), vector(128, channels), vector(128)
-    out = torch.ops.hitrs_fast.joint_embedding(x, weight, bias, vector(25, 128), bias, bias, 1e-5, torch.bfloat16)
-    torch.ops.hitrs_fast.joint_embedding_backward(out, x, weight, bias, bias, 1e-5, True)
+LEVELS = ("clip", "video")
 
 
 @pytest.mark.parametrize("target", NVIDIA)
-@pytest.mark.parametrize("kind", SIZES)
-def test_budgets(kind: str, target: str) -> None:
-    forward, backward = launches(partial(pool, kind, torch.bfloat16))
+@pytest.mark.parametrize("level", LEVELS)
+def test_budgets(level: str, target: str) -> None:
+    forward, backward = launches(partial(pool, level, torch.bfloat16))
     check_budgets(forward, target, blocks=2, tile_rows=16)
     check_budgets(backward, target, tile_rows=16)
 
 
 @pytest.mark.parametrize("target", NVIDIA)
 def test_budgets_of_the_embedding(target: str) -> None:
-    for launch in launches(embed) + launches(partial(embed, 2)):
+    for launch in launches(embedding) + launches(partial(embedding, 2)):
         check_budgets(launch, target, blocks=2, tile_rows=None, all_configs=True)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", NVIDIA)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("kind", SIZES)
-def test_budgets_of_all_configurations(kind: str, dtype: torch.dtype, target: str) -> None:
-    for launch in launches(partial(pool, kind, dtype)):
+@pytest.mark.parametrize("level", LEVELS)
+def test_budgets_of_all_configurations(level: str, dtype: torch.dtype, target: str) -> None:
+    for launch in launches(partial(pool, level, dtype)):
         check_budgets(launch, target, tile_rows=16, all_configs=True)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", NVIDIA)
 def test_float32_stays_ieee(target: str) -> None:
-    for launch in launches(partial(pool, "clips", torch.float32)):
+    for launch in launches(partial(pool, "clip", torch.float32)):
         check_single(launch, target)
 
 
 @pytest.mark.slow
 def test_compiles_for_amd() -> None:
-    check_amd(partial(pool, "clips", torch.bfloat16))
-    check_amd(embed)
+    check_amd(partial(pool, "clip", torch.bfloat16))
+    check_amd(embedding)
 
 
 def test_compiled_pooling_is_right() -> None:
