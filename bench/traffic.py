@@ -1,8 +1,7 @@
 """Bytes that pass through a GPU's memory, counted without one.
 
 Every operation of plain torch reads its inputs from memory and writes its results back; a kernel of ours does the same
-with its arguments, each once (what it reads twice comes from a cache). Weights are left out: they are small beside the
-tokens.
+with its arguments, each once (what it reads twice comes from a cache).
 """
 
 from __future__ import annotations
@@ -11,13 +10,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from .offline import launches
-from .reference import EncoderLayer
 
 
 class Traffic(TorchDispatchMode):
@@ -37,24 +35,24 @@ class Traffic(TorchDispatchMode):
         return out
 
 
-def eager(layer: nn.Module, shape: tuple[int, ...], *rest: Any) -> int:
-    """Bytes of a module's forward and backward on bfloat16 tokens `shape`, as plain torch carries them out."""
+def eager(function: Callable[..., Tensor], *shapes: tuple[int, ...], dtype: torch.dtype = torch.bfloat16) -> int:
+    """Bytes of forward and backward of a function of tensors of these shapes, as plain torch carries them out.
+
+    Under autocast, as training runs it. Weights are counted once each way, so take many tokens.
+    """
     with FakeTensorMode(allow_non_fake_inputs=True), torch.autocast("cpu", torch.bfloat16):
-        x = torch.empty(shape, dtype=torch.bfloat16, requires_grad=True)
+        inputs = [torch.empty(shape, dtype=dtype, requires_grad=True) for shape in shapes]
         with Traffic() as traffic:
-            layer(x, *rest).backward(torch.empty(shape, dtype=torch.bfloat16))
+            out = function(*inputs)
+            out.backward(torch.empty(out.shape, dtype=out.dtype))
     return traffic.bytes
 
 
-def launched(work: Callable[[int], object], groups: int = 2) -> dict[str, float]:
-    """Bytes a group (a clip, a frame, a row) of each kernel that `work(groups)` launches; what all share drops out."""
+def launched(work: Callable[[int], object], groups: int) -> dict[str, float]:
+    """Bytes a group (a clip, a frame, a token) of each kernel that `work(groups)` launches; weights drop out."""
     few, many = launches(lambda: work(groups)), launches(lambda: work(2 * groups))
     return {a.name: (_bytes(b.arguments) - _bytes(a.arguments)) / groups for a, b in zip(few, many, strict=True)}
 
 
 def _bytes(arguments: dict[str, Any]) -> int:
     return sum(t.numel() * t.element_size() for t in arguments.values() if isinstance(t, Tensor))
-
-
-def dense_layer(config: Any, level: int) -> EncoderLayer:
-    return EncoderLayer(config.widths[level], config.ffn[level], config.heads, config.head_dim, config.dropout)
