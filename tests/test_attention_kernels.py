@@ -48,6 +48,7 @@ def test_clips(device: str, case: dict) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.grid
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("case", full(**CLIP), ids=name_of)
 def test_clips_full_grid(device: str, case: dict) -> None:
@@ -61,6 +62,7 @@ def test_frames(device: str, case: dict) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.grid
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("case", full(**FRAME), ids=name_of)
 def test_frames_full_grid(device: str, case: dict) -> None:

@@ -47,6 +47,7 @@ def test_embedding(device: str, case: dict) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.grid
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("case", full(**SIZES), ids=name_of)
 def test_embedding_full_grid(device: str, case: dict) -> None:

@@ -73,6 +73,7 @@ def test_block(device: str, case: dict) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.grid
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("case", full(**SIZES), ids=name_of)
 def test_block_full_grid(device: str, case: dict) -> None:

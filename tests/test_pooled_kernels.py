@@ -57,6 +57,7 @@ def test_pooled(device: str, case: dict) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.grid
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("case", full(**SIZES), ids=name_of)
 def test_pooled_full_grid(device: str, case: dict) -> None:
