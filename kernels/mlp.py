@@ -15,7 +15,6 @@ from .dispatch import operand_dtype, uses_triton
 from .linear_gelu import linear_gelu
 
 LARGEST = 256  # hidden channels of a tile of tokens that stay on chip
-LARGEST_WIDTH = 512  # channels of a tile of tokens that fit the registers at once, for their mean and variance
 
 
 def gelu_mlp(
@@ -34,8 +33,8 @@ def gelu_mlp(
     """h + Drop_p(W_out GELU(W_in LayerNorm(h) + b_in) + b_out), GELU by erf; `[..., E]` to the same shape and dtype.
 
     w_in `[HIDDEN, E]`, w_out `[E, HIDDEN]`. With kernels the hidden layer never reaches memory, and the backward
-    computes it again: nothing but the inputs is kept. They hold up to 256 hidden and 512 outer channels; wider blocks
-    run by `linear_gelu` and torch. Matrix products are in the weights' dtype, or autocast's; all else is in float32.
+    computes it again: nothing but the inputs is kept. They hold up to 256 hidden channels; wider blocks run by
+    `linear_gelu` and torch. Matrix products are in the weights' dtype, or autocast's; all else is in float32.
 
     p, seed: dropout, by Philox from an int64 tensor of one element (`draw_seed`); `dropout_mask` reads it back. Without
         kernels torch draws the mask and `seed` is not read.
@@ -47,7 +46,7 @@ def gelu_mlp(
     weights = (norm_weight, norm_bias, w_in, b_in, w_out, b_out)
     if not uses_triton(impl, h):
         return reference.gelu_mlp(h, *weights, p, eps=eps)
-    if w_in.shape[0] > LARGEST or w_in.shape[1] > LARGEST_WIDTH:
+    if w_in.shape[0] > LARGEST:
         return _by_parts(h, weights, p, eps)
     if p > 0 and seed is None:
         raise ValueError("dropout needs a seed: pass draw_seed(h.device)")
@@ -93,9 +92,8 @@ def _padded(size: int) -> int:
 def _sizes(w_in: Tensor, p: float) -> dict[str, Any]:
     """BLOCK tokens a program: as many as the registers hold beside the hidden layer."""
     hidden, width = w_in.shape
-    block = 64 if w_in.dtype != torch.float32 and hidden <= 128 and width <= 256 else 16
-    padded = {"EP": max(64, _padded(width)), "HP": _padded(hidden)}
-    return {"E": width, "HIDDEN": hidden, "DROP": p > 0, "BLOCK": block, **padded}
+    block = 64 if w_in.dtype != torch.float32 and hidden <= 128 else 16
+    return {"E": width, "HIDDEN": hidden, "DROP": p > 0, "HP": _padded(hidden), "BLOCK": block}
 
 
 @torch.library.custom_op("hitrs_fast::gelu_mlp", mutates_args=())
@@ -127,22 +125,26 @@ def _gelu_mlp_backward(
         return tuple(torch.zeros_like(t) for t in (h, norm_weight, norm_bias, w_in, b_in, w_out, b_out))  # type: ignore[return-value]
     grad, w_in, w_out = grad.contiguous(), w_in.contiguous(), w_out.contiguous()
     grad_h = torch.empty_like(h)
-    n, (g, grad_a) = w_in.new_empty(rows, width), w_in.new_empty(2, rows, hidden)
+    normal, (g, grad_a) = w_in.new_empty(rows, width), w_in.new_empty(2, rows, hidden)
     grad_z = w_in.new_empty(rows, width) if p > 0 or grad.dtype != w_in.dtype else None
     along = w_in.float() @ norm_weight.float()
     shift = b_in.float() + w_in.float() @ norm_bias.float()
     sizes = _sizes(w_in, p)
     programs = -(-rows // sizes["BLOCK"])
-    sums = [torch.empty(programs, size, device=h.device) for size in (width, width, hidden, width)]
+    sums = [torch.empty(programs, size, device=h.device) for size in (hidden, width)]
     mlp_backward[(programs,)](
-        h, norm_weight, norm_bias, w_in, b_in, w_out, seed, along, shift, grad, grad_h, n, g, grad_a, grad_z, *sums,
-        rows, eps, _threshold(p), 1 / (1 - p), **sizes,
+        h, norm_weight, norm_bias, w_in, b_in, w_out, seed, along, shift, grad, grad_h, normal, g, grad_a, grad_z,
+        *sums, rows, eps, _threshold(p), 1 / (1 - p), **sizes,
     )  # fmt: skip
-    gamma, beta, b1, b2 = (s.sum(0) for s in sums)
+    b1, b2 = (s.sum(0) for s in sums)
+    # LayerNorm is linear in gamma and beta, so what they need is in the first product's gradient already.
+    before = (grad_a.T @ normal).float()  # the gradient of W_in, were gamma 1 and beta 0
+    gamma, beta = (w_in.float() * before).sum(0), b1 @ w_in.float()
+    grad_w_in = before * norm_weight.float() + b1[:, None] * norm_bias.float()
     grad_w_out = (grad if grad_z is None else grad_z).T @ g
-    like = (norm_weight.dtype, norm_bias.dtype, b_in.dtype, b_out.dtype)
-    gamma, beta, b1, b2 = (t.to(dtype) for t, dtype in zip((gamma, beta, b1, b2), like, strict=True))
-    return grad_h, gamma, beta, grad_a.T @ n, b1, grad_w_out, b2
+    like = (norm_weight, norm_bias, w_in, b_in, w_out, b_out)
+    grads = (gamma, beta, grad_w_in, b1, grad_w_out, b2)
+    return grad_h, *(t.to(weight.dtype) for t, weight in zip(grads, like, strict=True))  # type: ignore[return-value]
 
 
 @_gelu_mlp.register_fake

@@ -90,8 +90,8 @@ def test_projection(device: str, case: dict) -> None:
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("sizes", [(3, 600, 16), (3, 24, 300)])
-def test_wide_blocks_run_by_parts(device: str, sizes: tuple[int, int, int]) -> None:
+@pytest.mark.parametrize("sizes", [(3, 600, 16), (3, 24, 300)], ids=["wide", "wider hidden, by parts"])
+def test_wide_blocks(device: str, sizes: tuple[int, int, int]) -> None:
     ready(device, torch.float32)
     inputs = block(*sizes, torch.float32, device)
     check(lambda **inputs: gelu_mlp(**inputs, impl="triton"), reference.gelu_mlp, inputs)
