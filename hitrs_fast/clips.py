@@ -65,3 +65,11 @@ def window_rows(
     real = (frame >= 0) & (frame < frames) & valid[:, None]
     first = offsets_of(lengths).index_select(0, sequence)[:, None]
     return torch.where(real, first + frame, zero_row)
+
+
+def longest_within(clips: int, windows: Windows) -> int:
+    """Frames of the longest sequence that has no more than so many clips."""
+    frames = clips * windows.stride
+    while frames > 1 and clip_counts(torch.tensor([frames]), windows).item() > clips:
+        frames -= 1
+    return frames

@@ -26,11 +26,11 @@ from hitrs_fast.kernels import (
     operand_dtype,
 )
 
-from .clips import Windows, clip_counts, clip_frames
+from .clips import Windows, clip_counts, clip_frames, longest_within
 from .config import HiTRSConfig
 from .layers import Layer, sinusoid, sinusoid_2d
 from .projection import QKV
-from .ragged import Slots, offsets_of, rows_of, slots_of
+from .ragged import Slots, groups_of, offsets_of, rows_of, slots_of
 from .skeleton import centre_on_hip, stream_of
 
 LEVELS = ("frame", "clip", "video")
@@ -235,7 +235,9 @@ class HiTRS(nn.Module, PyTorchModelHubMixin, library_name="hitrs_fast", tags=["s
         training = self.training
         self.eval()
         try:
-            embeddings = [self._embed([pieces[i].to(parameter) for i in group]) for group in _groups(pieces)]
+            embeddings = [
+                self._embed([pieces[i].to(parameter) for i in group]) for group in groups_of(pieces, EMBED_FRAMES)
+            ]
         finally:
             self.train(training)
         total = parameter.new_zeros(len(sequences), self.config.widths[2])
@@ -246,7 +248,11 @@ class HiTRS(nn.Module, PyTorchModelHubMixin, library_name="hitrs_fast", tags=["s
         return total / owners.bincount(minlength=len(sequences))[:, None]
 
     def _pieces(self, sequences: Sequence[np.ndarray | Tensor], long: str) -> tuple[list[Tensor], list[int]]:
-        most = self._longest()
+        """The sequences as tensors, and which sequence each piece belongs to.
+
+        Cut only where asked; otherwise a sequence that is too long meets the video level's error.
+        """
+        most = longest_within(self.config.max_clips, self.windows())
         pieces: list[Tensor] = []
         owner: list[int] = []
         for i, sequence in enumerate(sequences):
@@ -256,18 +262,10 @@ class HiTRS(nn.Module, PyTorchModelHubMixin, library_name="hitrs_fast", tags=["s
                     f"sequence {i} has shape {tuple(frames.shape)}; it must be [frames, joints, coordinates]"
                 )
             self._check(frames, "video")
-            # Cut only where asked; otherwise a sequence that is too long meets the video level's error.
             cut = frames.tensor_split(-(-len(frames) // most)) if long == "split" else (frames,)
             pieces += cut
             owner += [i] * len(cut)
         return pieces, owner
-
-    def _longest(self) -> int:
-        """Frames of the longest sequence that has no more than `config.max_clips` clips."""
-        frames = self.config.max_clips * self.config.stride
-        while frames > 1 and clip_counts(torch.tensor([frames]), self.windows()).item() > self.config.max_clips:
-            frames -= 1
-        return frames
 
     def _embed(self, sequences: list[Tensor]) -> Tensor:
         frames = torch.cat(sequences)
@@ -289,16 +287,3 @@ class _SlotAttention:
         grid = [t.index_select(0, slots.row).unflatten(0, slots.visible.shape) for t in parts]
         out = masked_attention(grid[0], grid[1], grid[2], slots.visible[:, None, None])
         return out.flatten(0, 1).index_select(0, slots.slot)
-
-
-def _groups(sequences: list[Tensor]) -> list[list[int]]:
-    """Runs of sequences that hold at most EMBED_FRAMES frames together (or one sequence that alone holds more)."""
-    groups: list[list[int]] = []
-    frames = EMBED_FRAMES
-    for i, sequence in enumerate(sequences):
-        if frames + len(sequence) > EMBED_FRAMES:
-            groups.append([])
-            frames = 0
-        groups[-1].append(i)
-        frames += len(sequence)
-    return groups

@@ -7,6 +7,7 @@ on the host, so nothing waits for the device.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -62,3 +63,16 @@ def slots_of(starts: Tensor, counts: Tensor, rows: int, longest: int) -> Slots:
         visible=torch.nn.functional.pad(inside, (0, 1), value=True),
         position=position,
     )
+
+
+def groups_of(sequences: Sequence[Tensor], most: int) -> list[list[int]]:
+    """Runs of sequences that hold at most `most` frames together (or one sequence that alone holds more)."""
+    groups: list[list[int]] = []
+    frames = most
+    for i, sequence in enumerate(sequences):
+        if frames + len(sequence) > most:
+            groups.append([])
+            frames = 0
+        groups[-1].append(i)
+        frames += len(sequence)
+    return groups
