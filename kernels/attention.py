@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from . import reference
-from .dispatch import uses_triton
+from .dispatch import launching_on, uses_triton
 
 TILE = 64  # tokens that one program of the frame attention holds
 
@@ -87,7 +87,8 @@ def _launch(
         return (-(-total // span) * heads * -(-span // meta["BLOCK"]),)
 
     sizes = {"PERIOD": tokens, "SPAN": span, "JOINTS": joints, "SAME_FRAME": flags[0], "SELF": flags[1]}
-    kernel[grid](*tensors, total, *scales, *strides, **sizes, HEADS=heads, D=width, DP=padded)
+    with launching_on(tensors[0]):
+        kernel[grid](*tensors, total, *scales, *strides, **sizes, HEADS=heads, D=width, DP=padded)
 
 
 def _forward(

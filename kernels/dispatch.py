@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 
@@ -13,6 +14,11 @@ KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 # Read once: what torch.compile traces must not ask the system.
 INSTALLED = importlib.util.find_spec("triton") is not None
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def launching_on(x: Tensor) -> contextlib.AbstractContextManager[None]:
+    """Triton launches on the current device, whatever device its arguments are on: make it theirs."""
+    return torch.cuda.device(x.device) if x.is_cuda else contextlib.nullcontext()
 
 
 def operand_dtype(device: torch.device, weight: Tensor) -> torch.dtype:

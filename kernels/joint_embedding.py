@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from . import reference
-from .dispatch import uses_triton
+from .dispatch import launching_on, uses_triton
 
 TILE = 4096  # elements of a program's tile of tokens
 LARGEST = 4096  # channels of a token that one tile row may have
@@ -60,7 +60,8 @@ def _joint_embedding(
     if rows := frames * joints:
         weights = (t if t is None else t.contiguous() for t in (weight, bias, position, norm_weight, norm_bias))
         grid = (-(-rows // sizes["BLOCK"]),)
-        embedding_forward[grid](coordinates.contiguous(), *weights, out, rows, eps, J=joints, **sizes)
+        with launching_on(out):
+            embedding_forward[grid](coordinates.contiguous(), *weights, out, rows, eps, J=joints, **sizes)
     return out
 
 
@@ -83,7 +84,8 @@ def _joint_embedding_backward(
     if rows:
         weights = (t if t is None else t.contiguous() for t in (weight, bias, norm_weight))
         tensors = (coordinates.contiguous(), *weights, grad.contiguous(), into, sums, *norm)
-        embedding_backward[(programs,)](*tensors, rows, eps, **sizes)
+        with launching_on(grad):
+            embedding_backward[(programs,)](*tensors, rows, eps, **sizes)
     of_weights = sums.sum(0)
     into_position = grad.sum(0, dtype=torch.float32)
     gamma, beta = norm.sum(1)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from . import reference
-from .dispatch import operand_dtype, uses_triton
+from .dispatch import launching_on, operand_dtype, uses_triton
 
 TILE = (64, 64)  # rows and channels of a program of the backward
 
@@ -38,7 +38,8 @@ def _linear_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tenso
         return -(-rows // meta["BLOCK"]), -(-hidden // meta["COLUMNS"])
 
     if rows:
-        linear_gelu_forward[grid](x, weight.contiguous(), bias, out, a, rows, E=width, HIDDEN=hidden)
+        with launching_on(x):
+            linear_gelu_forward[grid](x, weight.contiguous(), bias, out, a, rows, E=width, HIDDEN=hidden)
     return out, a
 
 
@@ -54,7 +55,8 @@ def _linear_gelu_backward(grad: Tensor, a: Tensor, bias: Tensor) -> tuple[Tensor
     sums = torch.empty(grid[0], hidden, device=a.device)
     if rows:
         sizes = {"HIDDEN": hidden, "BLOCK": block, "COLUMNS": columns}
-        linear_gelu_backward[grid](grad.contiguous(), a, grad_a, sums, rows, **sizes)
+        with launching_on(a):
+            linear_gelu_backward[grid](grad.contiguous(), a, grad_a, sums, rows, **sizes)
     return grad_a, sums.sum(0).to(bias.dtype)
 
 

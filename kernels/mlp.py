@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from . import reference
-from .dispatch import operand_dtype, uses_triton
+from .dispatch import launching_on, operand_dtype, uses_triton
 from .linear_gelu import linear_gelu
 
 LARGEST = 256  # hidden channels of a tile of tokens that stay on chip
@@ -76,7 +76,8 @@ def dropout_mask(seed: Tensor, rows: int, width: int, p: float) -> Tensor:
     from .mlp_kernels import dropout_keep
 
     out = torch.empty(rows, width, dtype=torch.bool, device=seed.device)
-    dropout_keep[(triton.cdiv(rows, 16),)](seed, out, rows, _threshold(p), E=width, EP=_padded(width), BLOCK=16)
+    with launching_on(seed):
+        dropout_keep[(triton.cdiv(rows, 16),)](seed, out, rows, _threshold(p), E=width, EP=_padded(width), BLOCK=16)
     return out
 
 
@@ -108,7 +109,8 @@ def _gelu_mlp(
         arguments = (h, norm_weight, norm_bias, w_in.contiguous(), b_in, w_out.contiguous(), b_out, seed, out)
         sizes = _sizes(w_in, p)
         programs = -(-len(h) // sizes["BLOCK"])
-        mlp_forward[(programs,)](*arguments, len(h), eps, _threshold(p), 1 / (1 - p), **sizes)
+        with launching_on(h):
+            mlp_forward[(programs,)](*arguments, len(h), eps, _threshold(p), 1 / (1 - p), **sizes)
     return out
 
 
@@ -132,10 +134,11 @@ def _gelu_mlp_backward(
     sizes = _sizes(w_in, p)
     programs = -(-rows // sizes["BLOCK"])
     sums = [torch.empty(programs, size, device=h.device) for size in (hidden, width)]
-    mlp_backward[(programs,)](
-        h, norm_weight, norm_bias, w_in, b_in, w_out, seed, along, shift, grad, grad_h, normal, g, grad_a, grad_z,
-        *sums, rows, eps, _threshold(p), 1 / (1 - p), **sizes,
-    )  # fmt: skip
+    with launching_on(h):
+        mlp_backward[(programs,)](
+            h, norm_weight, norm_bias, w_in, b_in, w_out, seed, along, shift, grad, grad_h, normal, g, grad_a, grad_z,
+            *sums, rows, eps, _threshold(p), 1 / (1 - p), **sizes,
+        )  # fmt: skip
     b1, b2 = (s.sum(0) for s in sums)
     # LayerNorm is linear in gamma and beta, so what they need is in the first product's gradient already.
     before = (grad_a.T @ normal).float()  # the gradient of W_in, were gamma 1 and beta 0

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from . import reference
-from .dispatch import operand_dtype, uses_triton
+from .dispatch import launching_on, operand_dtype, uses_triton
 
 
 def pooled_attention(
@@ -61,7 +61,8 @@ def _pool(u: Tensor, tokens: Tensor, visible: Tensor | None, eps: float) -> tupl
     if len(u):
         tensors = (u, tokens, seen, out, lse)
         steps = (*u.stride(), *tokens.stride(), *strides, *out.stride())
-        pooled_forward[(len(u),)](*tensors, tokens.shape[1], eps, *steps, **_sizes(u))
+        with launching_on(u):
+            pooled_forward[(len(u),)](*tensors, tokens.shape[1], eps, *steps, **_sizes(u))
     return out, lse
 
 
@@ -81,7 +82,8 @@ def _pool_backward(
         tensors = (u, tokens, seen, out, grad, lse, grad_u, grad_tokens)
         steps = [s for t in (out, grad, grad_u, grad_tokens) for s in t.stride()]
         all_steps = (*u.stride(), *tokens.stride(), *strides, *steps)
-        pooled_backward[(len(u),)](*tensors, tokens.shape[1], eps, *all_steps, **_sizes(u))
+        with launching_on(u):
+            pooled_backward[(len(u),)](*tensors, tokens.shape[1], eps, *all_steps, **_sizes(u))
     return grad_u, grad_tokens
 
 
