@@ -261,28 +261,48 @@ def test_no_sample_is_an_error_with_the_reasons(tmp_path: Path) -> None:
 # One store in the place of another
 
 
-@pytest.mark.parametrize("error", [RuntimeError("broken"), KeyboardInterrupt(), OSError(errno.ENOSPC, "no space")])
-def test_an_error_leaves_nothing_new_and_the_old_store_whole(tmp_path: Path, error: BaseException) -> None:
+INTERRUPTIONS = [RuntimeError("broken"), KeyboardInterrupt(), OSError(errno.ENOSPC, "no space")]
+
+
+@pytest.mark.parametrize("error", [*INTERRUPTIONS, DataError("bad input")])
+def test_an_error_leaves_no_new_store_and_the_old_one_whole(tmp_path: Path, error: BaseException) -> None:
+    left = [] if isinstance(error, DataError) else [".partial"]
     with pytest.raises(type(error)):
         write_store(tmp_path / "new.zarr", FailingReader(four_samples(), error), chunk_frames=5)
-    assert os.listdir(tmp_path) == []
+    assert os.listdir(tmp_path) == [f"new.zarr{ending}" for ending in left]
+    for folder in left:
+        with pytest.raises(DataError, match="did not finish"):
+            Store.open(tmp_path / f"new.zarr{folder}" / "store")
+        shutil.rmtree(tmp_path / f"new.zarr{folder}")
     old = Store.open(make(tmp_path)).fingerprint
     with pytest.raises(type(error)):
         write_store(tmp_path / "small.zarr", FailingReader(four_samples(), error), overwrite=True, chunk_frames=5)
-    assert os.listdir(tmp_path) == ["small.zarr"]
+    assert sorted(os.listdir(tmp_path)) == ["small.zarr", *(f"small.zarr{ending}" for ending in left)]
     assert Store.open(tmp_path / "small.zarr").fingerprint == old
     assert check_store(tmp_path / "small.zarr") == []
 
 
-def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
-    try:
-        with pytest.raises(DataError, match="zarr: cannot be written"):
-            write_store(tmp_path / "big.zarr", FakeReader([Sample("s", 5000, [track(5000)])]), chunk_frames=1000)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+@pytest.mark.parametrize("error", INTERRUPTIONS)
+def test_before_the_first_chunk_an_error_leaves_nothing(tmp_path: Path, error: BaseException) -> None:
+    with pytest.raises(type(error)):
+        write_store(tmp_path / "deep" / "new.zarr", FailingReader(four_samples(), error), chunk_frames=100)
     assert os.listdir(tmp_path) == []
+
+
+def test_a_full_disk_is_one_sentence_and_what_is_finished_stays(tmp_path: Path) -> None:
+    reader = FakeReader([Sample(f"s{i}", 500, [track(500, i)]) for i in range(10)])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for limit in (8_000, 1_000):  # refuses a line of the journal; the first chunk
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+        try:
+            with pytest.raises(DataError, match="zarr: cannot be written"):
+                write_store(tmp_path / "big.zarr", reader, chunk_frames=100)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert os.listdir(tmp_path) == ["big.zarr.partial"]
+    write_store(tmp_path / "big.zarr", reader, chunk_frames=100)
+    assert os.listdir(tmp_path) == ["big.zarr"]
+    assert check_store(tmp_path / "big.zarr") == []
 
 
 def test_an_existing_store_is_replaced_only_on_request(tmp_path: Path) -> None:
@@ -347,7 +367,7 @@ def test_if_the_new_store_cannot_move_in_the_old_one_comes_back(
     rename = Path.rename
 
     def failing(self: Path, target: Path) -> Path:
-        if self.name.endswith(".partial"):
+        if self.name == "store":
             raise OSError(errno.EIO, "input/output error")
         return rename(self, target)
 

@@ -125,21 +125,23 @@ class Check:
         print(json.dumps({"store": str(self.store), **Store.open(self.store).counts, "problems": 0}))
 
 
-def show_progress(reader: Reader) -> Iterable[Sample]:
-    """A bar on a terminal, a line now and then elsewhere."""
+def show_progress(samples: Iterable[Sample], reader: Reader, done: int) -> Iterable[Sample]:
+    """A bar with samples a second and the time left on a terminal, a line now and then elsewhere."""
     if not sys.stderr.isatty():
-        return _progress_lines(reader)
+        return _progress_lines(samples, len(reader), done)
     from tqdm import tqdm
 
-    return tqdm(reader, total=len(reader), unit="sample")
+    return tqdm(samples, initial=done, total=len(reader), unit="sample")
 
 
-def _progress_lines(reader: Reader) -> Iterator[Sample]:
-    last = time.monotonic()
-    for number, sample in enumerate(reader):
+def _progress_lines(samples: Iterable[Sample], total: int, done: int) -> Iterator[Sample]:
+    begin = last = time.monotonic()
+    for number, sample in enumerate(samples):
         if time.monotonic() - last > LINE_EVERY:
             last = time.monotonic()
-            print(f"{number} of {len(reader)} samples", file=sys.stderr)
+            rate = number / (last - begin)
+            left = (total - done - number) / rate
+            print(f"{done + number} of {total} samples, {rate:.0f}/s, {left / 60:.0f} min left", file=sys.stderr)
         yield sample
 
 

@@ -34,7 +34,7 @@ class Manifest:
 
 def write_manifest(folder: Path, counts: dict[str, int], kind: str = FORMAT) -> str:
     """Flush every file in `folder` to the disk, then write the manifest and return its checksum."""
-    files = {name: _sync_and_measure(folder / name) for name in list_files(folder)}
+    files = {name: sync_and_measure(folder / name) for name in list_files(folder)}
     body = json.dumps({"format": kind, "version": VERSION, "counts": counts, "files": files}, indent=1)
     path = folder / MANIFEST
     with path.open("wb") as file:
@@ -102,7 +102,8 @@ def _digest(body: bytes) -> str:
     return "sha256:" + hashlib.sha256(body).hexdigest()
 
 
-def _sync_and_measure(path: Path) -> tuple[int, int]:
+def sync_and_measure(path: Path) -> tuple[int, int]:
+    """Size and CRC-32 of a file, once its bytes are on the disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
     return path.stat().st_size, _crc(path)
