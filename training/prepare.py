@@ -86,6 +86,8 @@ class Ntu60(ConvertRaw):
 
     bodies: Literal["tracked", "first-two"] = "tracked"
     """One sequence per tracked body id, or the first two bodies listed in each frame."""
+    workers: int | None = None
+    """Processes that read files; the default is one for each core, up to 8."""
 
     def reader(self) -> Reader:
         return self._reader(60)
@@ -93,7 +95,7 @@ class Ntu60(ConvertRaw):
     def _reader(self, actions: int) -> Reader:
         from .data.readers.ntu import NtuReader
 
-        return NtuReader(self.raw, bodies=self.bodies, actions=actions, strict=self.strict)
+        return NtuReader(self.raw, self.bodies, actions, self.strict, self.workers)
 
 
 @dataclass(kw_only=True)

@@ -21,8 +21,8 @@ class DataError(Exception):
     """Input that cannot be used. Its text is one sentence that names the file and what is wrong."""
 
 
-class DiskError(DataError):
-    """The system refused a write. What is finished stays, and the same command goes on with it."""
+class Interrupted(DataError):
+    """The system, not the data, stopped a conversion. What is finished stays, and the same command goes on with it."""
 
 
 @dataclass

@@ -21,7 +21,7 @@ import numpy as np
 
 from .journal import Journal, Row, key_of
 from .manifest import FORMAT, VERSION, list_files, write_manifest
-from .records import UNKNOWN, DataError, DiskError, Reader, Resumable, Sample, Sequence, Source
+from .records import UNKNOWN, DataError, Interrupted, Reader, Resumable, Sample, Sequence, Source
 from .replace import new_store
 from .splits import hashed_split, parse_rule, split_from_rule
 from .validate import check_sample, named
@@ -56,7 +56,7 @@ def write_store(
     `rules` are splits as `NAME=KEY:VALUES`; they come before the reader's own, and the first split is the default.
     `progress` wraps the samples as tqdm does, and is told of the reader and how many samples were done before.
     Memory: one chunk of `chunk_frames` frames, one sample, a few numbers per sequence. Interrupted, or refused by the
-    system (DiskError), it leaves `path`.partial, from which the same call goes on; finished chunks are not written
+    system (Interrupted), it leaves `path`.partial, from which the same call goes on; finished chunks are not written
     again. DataError for an existing target without `overwrite`, an invalid sample, or no sample at all.
     """
     target = Path(path).resolve()
@@ -74,7 +74,7 @@ def write_store(
             counts = thread.call(writer.finish, _splits(reader.source, list(rules), writer))
             thread.call(write_manifest, journal.store, counts)
         except DataError as error:
-            if not isinstance(error, DiskError):
+            if not isinstance(error, Interrupted):
                 journal.discard()
             raise
     skipped = [(name, why) for row in journal.rows for name, why in row.skipped] + reader.skipped

@@ -11,7 +11,7 @@ import numpy as np
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
 
-from .records import DiskError
+from .records import Interrupted
 
 
 class WriteThread(ThreadPoolExecutor):
@@ -25,11 +25,11 @@ class WriteThread(ThreadPoolExecutor):
         self._target = target
 
     def call(self, work: Callable[..., Any], *args: object) -> Any:
-        """The result of `work(*args)`; a write that the system refuses becomes a DiskError."""
+        """The result of `work(*args)`; a write that the system refuses becomes a Interrupted."""
         try:
             return self.submit(work, *args).result()
         except OSError as error:
-            raise DiskError(f"{self._target}: cannot be written ({error.strerror})") from error
+            raise Interrupted(f"{self._target}: cannot be written ({error.strerror})") from error
 
 
 def create_group(folder: Path) -> zarr.Group:
