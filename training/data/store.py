@@ -56,6 +56,7 @@ class Store:
         self.fingerprint = manifest.checksum  # differs wherever any byte of the store does
         self.has_confidence = "confidence/zarr.json" in manifest.files
         self._group = group
+        self._arrays: dict[str, zarr.Array] = {}
 
     @classmethod
     def open(cls, path: str | Path) -> Store:
@@ -127,10 +128,18 @@ class Store:
 
     def chunks(self, name: str = "frames") -> Iterator[np.ndarray]:
         """The stored chunks of an array in order; the last may be shorter. Chunks divide the first axis alone."""
+        for number in range(-(-self.shape(name)[0] // self.chunk_rows(name))):
+            yield self.chunk(number, name)
+
+    def chunk_rows(self, name: str) -> int:
+        """Rows of a chunk of this array."""
+        return self._member(name).chunks[0]
+
+    def chunk(self, number: int, name: str = "frames") -> np.ndarray:
+        """One stored chunk."""
         array = self._member(name)
         size = array.chunks[0]
-        for number, first in enumerate(range(0, array.shape[0], size)):
-            yield self._read(array, slice(first, first + size), number)
+        return self._read(array, slice(number * size, (number + 1) * size), number)
 
     def shape(self, name: str) -> tuple[int, ...]:
         return self._member(name).shape
@@ -146,10 +155,12 @@ class Store:
         return out
 
     def _member(self, name: str) -> zarr.Array:
-        try:
-            return cast(zarr.Array, self._group[name])
-        except KeyError:
-            raise DataError(f"{self.path}: the array {name} is missing; convert the data again") from None
+        if name not in self._arrays:
+            try:
+                self._arrays[name] = cast(zarr.Array, self._group[name])
+            except KeyError:
+                raise DataError(f"{self.path}: the array {name} is missing; convert the data again") from None
+        return self._arrays[name]
 
     def _read(self, array: zarr.Array, part: slice, number: int) -> np.ndarray:
         """`part` of `array`, which lies in the chunk with this number along the first axis."""
