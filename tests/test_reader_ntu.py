@@ -348,7 +348,9 @@ def test_many_processes_read_the_same_in_the_same_order(tmp_path: Path):
     expected, found = list(one), list(two)
     assert [s.name for s in found] == [s.name for s in expected] == [n for i, n in enumerate(names) if i % 10 != 4]
     for a, b in zip(expected, found, strict=True):
-        assert np.array_equal(a.sequences[0].joints, b.sequences[0].joints) and a.sequences[0].body == b.sequences[0].body
+        assert (
+            np.array_equal(a.sequences[0].joints, b.sequences[0].joints) and a.sequences[0].body == b.sequences[0].body
+        )
     assert one.skipped == two.skipped and [name for name, _ in two.skipped] == names[4::10]
     two.start_after(names[60])
     assert [s.name for s in two] == [s.name for s in expected if s.name > names[60]]

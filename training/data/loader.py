@@ -137,8 +137,16 @@ class Loader:
             within, length = within + rng.integers(0, cut + 1), length - cut
         bounds = self._bounds(length, place.fill[which])
         own = slice(self.rank, None, self.ranks)
-        columns = (self.chosen[which], place.start[which] + within, length, augmented, augmented & ~cropped)
-        return Plan(epoch, *(column[own] for column in columns), bounds, place.fill[which][own])
+        return Plan(
+            epoch,
+            sequence=self.chosen[which][own],
+            start=(place.start[which] + within)[own],
+            length=length[own],
+            augmented=augmented[own],
+            interpolated=(augmented & ~cropped)[own],
+            bounds=bounds,
+            fill=place.fill[which][own],
+        )
 
     def _placed(self, epoch: int) -> Arrangement:
         """Of the chosen sequences."""
@@ -170,16 +178,19 @@ class Loader:
         return np.array(bounds)
 
     def _sizes(self, quantiles: tuple[float, ...]) -> list[Size]:
-        """Capacities at quantiles of random batches, the largest able to hold any one piece."""
+        """Capacities at quantiles of the sampler's batches, the largest able to hold any one piece."""
         rng = np.random.default_rng([self.seed, 1 << 32])
-        length = self._pieces(rng)[2]
+        which, _, length = self._pieces(rng)
         clips = self._clips(length)
         count = min(self.batch_size, len(length))
         if self.augment is None:  # the batches themselves, of which the largest capacity holds every one
             draws = [np.arange(first, min(first + count, len(length))) for first in range(0, len(length), count)]
             quantiles = (*quantiles[:-1], 1.0)
         else:
-            draws = [rng.choice(len(length), count, replace=False) for _ in range(SIMULATED)]
+            draws = []
+            while len(draws) < SIMULATED:
+                order = self.sampler(rng, length, self.chosen[which])
+                draws += [order[first : first + count] for first in range(0, len(order) - count + 1, count)]
         # Crops shorten half of the augmented sequences by a tenth on average.
         shrink = 1 - (self.augment.probability * 0.25 * CROP if self.augment is not None else 0)
         frames_quantiles = np.quantile([length[d].sum() for d in draws], quantiles) * shrink
@@ -199,7 +210,7 @@ class Loader:
     def batch(self, plan: Plan, index: int) -> Batch:
         """Batch `index` of an epoch's plan, gathered on the device of the frames."""
         part = slice(plan.bounds[index], plan.bounds[index + 1])
-        if self.stream is not None:
+        if self.stream is not None and len(plan.fill[part]):
             self.stream.need(plan.epoch, *plan.fill[part][[0, -1]].tolist())
         length = plan.length[part]
         clips = int(self._clips(length).sum())

@@ -10,6 +10,7 @@ Shape legend: R rows of the ring, J joints, C coordinates, N sequences.
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import NamedTuple
 
@@ -21,6 +22,21 @@ from .store import Store
 
 RUN_CHUNKS = 4  # a run also reads the chunk after it, for the sequence that reaches into it
 STAGED = 2  # pinned buffers on the way to a device
+
+
+def fits(store: Store, device: torch.device) -> bool:
+    """Whether all frames fit in half of the device's free memory, or of the host's memory."""
+    return _bytes(store) <= memory_of(device) / 2
+
+
+def memory_of(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _bytes(store: Store) -> int:
+    return store.counts["frames"] * store.layout.joints * store.channels * 4
 
 
 class Arrangement(NamedTuple):
@@ -50,9 +66,9 @@ class Stream:
         self._end = store.offsets[np.searchsorted(run, self._runs, "right")]
         self._slot = int((self._end - self._first)[self._wanted_runs].max())  # rows of one run
         frame = store.layout.joints * store.channels * 4
-        self._held = int(np.clip(memory // (2 * self._slot * frame), 1, len(self._wanted_runs)))  # runs of a fill
-        self.fills = -(-len(self._wanted_runs) // self._held)
-        shape = (2 * self._held * self._slot, store.layout.joints, store.channels)
+        self.held = int(np.clip(memory // (2 * self._slot * frame), 1, len(self._wanted_runs)))  # runs of a fill
+        self.fills = -(-len(self._wanted_runs) // self.held)
+        shape = (2 * self.held * self._slot, store.layout.joints, store.channels)
         self.frames = torch.zeros(shape, device=device)
         self._reader: _Reader | None = None
 
@@ -66,9 +82,9 @@ class Stream:
         fill, base = np.full(len(self._runs), -1), np.full(len(self._runs), -1)
         order = self._order(epoch)
         place = np.arange(len(order))
-        fill[order] = place // self._held
+        fill[order] = place // self.held
         half = (epoch * self.fills + fill[order]) % 2
-        base[order] = (half * self._held + place % self._held) * self._slot
+        base[order] = (half * self.held + place % self.held) * self._slot
         start = base[self._run] + self._store.offsets[:-1] - self._first[self._run]
         return Arrangement(fill[self._run], np.where(base[self._run] < 0, -1, start))
 
@@ -83,8 +99,8 @@ class Stream:
     def read(self, number: int, copier: _Copier) -> None:
         """Fill `number`, counted through all epochs, into its half of the ring."""
         epoch, fill = divmod(number, self.fills)
-        for place, run in enumerate(self._order(epoch)[fill * self._held : (fill + 1) * self._held]):
-            base = ((number % 2) * self._held + place) * self._slot
+        for place, run in enumerate(self._order(epoch)[fill * self.held : (fill + 1) * self.held]):
+            base = ((number % 2) * self.held + place) * self._slot
             first, end = self._first[run], self._end[run]
             for chunk in range(first // self._chunk, -(-end // self._chunk)):
                 begin = chunk * self._chunk
@@ -127,22 +143,22 @@ class _Reader:
                 raise self._error
 
     def _work(self, stream: Stream) -> None:
-        number = self._read
         try:
-            while True:
+            while self._may_read():
+                stream.read(self._read, self._copier)
                 with self._condition:
-                    self._condition.wait_for(lambda: self._stopped or self._used >= number - 1)
-                    if self._stopped:
-                        return
-                stream.read(number, self._copier)
-                number += 1
-                with self._condition:
-                    self._read = number
+                    self._read += 1
                     self._condition.notify_all()
         except BaseException as error:  # raised where the frames are waited for
             with self._condition:
                 self._error = error
                 self._condition.notify_all()
+
+    def _may_read(self) -> bool:
+        """Waits until the next fill's half of the ring is free; false if the reader is to end."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._stopped or self._used >= self._read - 1)
+            return not self._stopped
 
     def stop(self) -> None:
         with self._condition:

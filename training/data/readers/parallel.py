@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
+import multiprocessing.process
 import os
 import signal
 import threading
@@ -32,7 +33,8 @@ def parallel_map(function: Callable[[Item], Result], items: Iterable[Item], work
     `function`, items and results are pickled. Memory: AHEAD groups of results for each worker. Interrupted where the
     system kills a worker, as it does when memory runs out.
     """
-    groups = iter(lambda left=iter(items): list(itertools.islice(left, GROUP)), [])
+    left = iter(items)
+    groups = iter(lambda: list(itertools.islice(left, GROUP)), [])
     first = list(itertools.islice(groups, 2))
     if workers == 1 or len(first) < 2:
         for group in itertools.chain(first, groups):
@@ -69,4 +71,9 @@ def _begin() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:
-        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
+    parent.join()
+    os._exit(1)

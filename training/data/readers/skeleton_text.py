@@ -62,7 +62,7 @@ class _Text:
         self.lines = len(self.begin) - 1
         values = (space[:-1] > space[1:]).view(np.uint8)  # 1 where one begins
         self.fields = np.add.reduceat(values, self.begin[:-1], dtype=np.uint8) if len(codes) else np.zeros(1, np.uint8)
-        for long in np.flatnonzero(np.diff(self.begin) > 2 * 255):  # a byte might not hold their number
+        for long in np.flatnonzero(np.diff(self.begin) > 2 * 255).tolist():  # a byte might not hold their number
             self.fields[long] = min(255, len(self.line(long, "").split()))
 
     def line(self, at: int, what: str, *place: int) -> bytes:
