@@ -134,11 +134,11 @@ def test_confidence_is_one_where_a_sequence_has_none(tmp_path: Path) -> None:
 def test_without_confidence_no_array_is_stored(tmp_path: Path) -> None:
     write_store(tmp_path / "x.zarr", FakeReader([Sample("s", 2, [track(2)])], fps=float("nan")))
     store = Store.open(tmp_path / "x.zarr")
-    assert not (store.path / "confidence").exists()
+    assert not (tmp_path / "x.zarr/confidence").exists()
     assert (store.read_confidence() == 1).all()
     assert np.isnan(store.fps)
     assert store.segments.shape == (0, 4)
-    assert "NaN" not in (store.path / "zarr.json").read_text()
+    assert "NaN" not in (tmp_path / "x.zarr/zarr.json").read_text()
 
 
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

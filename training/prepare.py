@@ -110,8 +110,8 @@ class Ntu120(Ntu60):
 class Check:
     """Read every byte of a store; exit code 0 only if every checksum, count and index is right."""
 
-    store: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="STORE")]]
-    """The store to check."""
+    store: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="STORE")]]
+    """The store to check, a folder or a URL such as s3://bucket/name.zarr."""
 
     def run(self) -> None:
         from .data.check import check_store
@@ -124,7 +124,7 @@ class Check:
             print(problem, file=sys.stderr)
         if problems:
             raise DataError(f"{self.store}: {len(problems)} problems; convert the data again with --overwrite")
-        print(json.dumps({"store": str(self.store), **Store.open(self.store).counts, "problems": 0}))
+        print(json.dumps({"store": self.store, **Store.open(self.store).counts, "problems": 0}))
 
 
 def show_progress(samples: Iterable[Sample], reader: Reader, done: int) -> Iterable[Sample]:

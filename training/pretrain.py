@@ -39,8 +39,9 @@ log = logging.getLogger(__name__)
 class Options:
     """Pre-train Hi-TRS on the sequences of a store, without their labels."""
 
-    data: Path | None = None
-    """The store; without one, the built-in demo store, made on first use."""
+    data: str | None = None
+    """The store, a folder or a URL such as s3://bucket/name.zarr; without one, the built-in demo store, made on first
+    use."""
     split: str | None = None
     """Which of the store's splits; the default is its first."""
     run: Path | None = None

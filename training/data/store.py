@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import zarr
@@ -26,7 +26,11 @@ import zarr
 from hitrs_fast.skeleton import SkeletonLayout
 
 from .manifest import Manifest, file_problems, read_manifest
+from .places import Place, place_of
 from .records import DataError
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
 
 
 def _column(name: str) -> cached_property[np.ndarray]:
@@ -50,25 +54,27 @@ class Store:
     sample_setup = _column("sample_setup")  # [M]
     segments = _column("segments")  # [S, 4]
 
-    def __init__(self, path: Path, group: zarr.Group, manifest: Manifest) -> None:
-        self.path = path
+    def __init__(self, place: Place, manifest: Manifest) -> None:
+        self.path = str(place)
         self.counts = manifest.counts  # samples, sequences, frames, segments
         self.fingerprint = manifest.checksum  # differs wherever any byte of the store does
         self.has_confidence = "confidence/zarr.json" in manifest.files
-        self._group = group
+        self._place, self._group = place, place.group()
         self._arrays: dict[str, zarr.Array] = {}
 
     @classmethod
-    def open(cls, path: str | Path) -> Store:
-        """DataError for a missing, unfinished or visibly damaged store (file list, sizes, every `zarr.json`)."""
-        folder = Path(path)
-        manifest = read_manifest(folder)
-        problems = file_problems(folder, manifest, read=lambda name: name.endswith("zarr.json"))
+    def open(cls, where: str | Path | ObjectStore) -> Store:
+        """A store in a folder, at a URL such as s3://bucket/name.zarr, or in an obstore store.
+
+        DataError for a missing, unfinished or visibly damaged one (file list, sizes, every `zarr.json`).
+        """
+        place = place_of(where)
+        manifest = read_manifest(place)
+        problems = file_problems(place, manifest, read=lambda name: name.endswith("zarr.json"))
         if problems:
             more = f" and {len(problems) - 1} more problems" if len(problems) > 1 else ""
-            raise DataError(f"{folder} is damaged: {problems[0]}{more}; convert the data again with --overwrite")
-        group = zarr.open_group(folder, mode="r", zarr_format=3, use_consolidated=False)
-        return cls(folder, group, manifest)
+            raise DataError(f"{place} is damaged: {problems[0]}{more}; convert the data again with --overwrite")
+        return cls(place, manifest)
 
     @cached_property
     def layout(self) -> SkeletonLayout:
@@ -164,10 +170,10 @@ class Store:
 
     def _read(self, array: zarr.Array, part: slice, number: int) -> np.ndarray:
         """`part` of `array`, which lies in the chunk with this number along the first axis."""
-        file = self.path / array.path / "/".join(["c", str(number), *["0"] * (array.ndim - 1)])
-        if not file.is_file():  # Zarr would read zeros
-            raise DataError(f"{file} is missing; convert the data again with --overwrite")
+        file = "/".join([array.path, "c", str(number), *["0"] * (array.ndim - 1)])
+        if not self._place.has(file):  # Zarr would read zeros
+            raise DataError(f"{self.path}: {file} is missing; convert the data again with --overwrite")
         try:
             return np.asarray(array[part])
         except (ValueError, RuntimeError, OSError) as error:
-            raise DataError(f"{file} cannot be read ({error}); convert the data again with --overwrite") from error
+            raise DataError(f"{self.path}: {file} cannot be read ({error}); convert again with --overwrite") from error
