@@ -177,6 +177,32 @@ def test_every_file_and_folder_is_flushed_to_the_disk(tmp_path: Path, synced: se
     assert [p for p in (tmp_path, path, *path.rglob("*")) if identity(p.stat()) not in synced] == []
 
 
+def test_compact_coordinates_are_a_tenth_of_a_millimetre_off_at_most(tmp_path: Path) -> None:
+    walk = np.random.default_rng(0).normal(0, 0.004, (5000, 3, 3)).cumsum(0).clip(-6.5, 6.5).astype(np.float32)
+    walk[7, 1] = 0
+    walk[8, :, 0] = 6.5533, -6.5533, 0.00011
+    for name, compact in (("whole", False), ("compact", True)):
+        reader = FakeReader([Sample("s", 5000, [Sequence(walk)])])
+        write_store(tmp_path / name, reader, compact=compact, chunk_frames=999)
+    store = Store.open(tmp_path / "compact")
+    frames = store.read_frames()
+    assert frames.dtype == np.float32 and np.abs(frames.astype(np.float64) - walk).max() <= 0.0001 + 1e-6
+    assert (frames[7, 1] == 0).all() and frames[8, 2, 0] == np.float32(0.0002)
+    assert np.array_equal(np.concatenate(list(store.chunks())), frames)
+    assert check_store(store.path) == []
+    sizes = [sum(f.stat().st_size for f in files_of(tmp_path / n / "frames")) for n in ("whole", "compact")]
+    assert sizes[1] < sizes[0] * 0.6 and sizes[1] < walk.nbytes / 2
+
+
+@pytest.mark.parametrize("far", [6.56, -7.0, 1e30])
+def test_compact_refuses_what_it_cannot_hold(tmp_path: Path, far: float) -> None:
+    sample = Sample("s", 4, [track(4)])
+    sample.sequences[0].joints[1, 1, 1] = far
+    with pytest.raises(DataError, match=r"sample 's'.*more than --compact can hold"):
+        write_store(tmp_path / "x.zarr", FakeReader([sample]), compact=True)
+    assert os.listdir(tmp_path) == []
+
+
 # Splits
 
 

@@ -3,13 +3,15 @@
 Shape legend: T_total frames of all sequences one after another, J joints, C coordinates, N sequences, M samples,
 S labelled segments. The arrays, each compressed without loss and ending with a crc32c:
 
-    frames [T_total, J, C] float32, confidence [T_total, J] float32 (optional), sequence_offsets [N+1] int64,
+    frames [T_total, J, C] float32 (in a compact store int16, in steps of `step` metres),
+    confidence [T_total, J] float32 (optional), sequence_offsets [N+1] int64,
     sequence_{sample, body, first_frame} [N] int64, sample_{frames, label, subject, camera, setup} [M] int64,
     segments [S, 4] int64 (sample, label, first frame, end frame exclusive), split/NAME [M] bool (True: training),
     sample_name_bytes [B] uint8 (UTF-8), sample_name_offsets [M+1] int64
 
 Attributes: format, version, layout, channels, fps (null: unknown), classes, reader, source, splits (the first is the
-default). Zarr reads a chunk that is missing as zeros; here that is an error, because the manifest lists it.
+default), step (of compact stores). Zarr reads a chunk that is missing as zeros; here that is an error, because the
+manifest lists it.
 """
 
 from __future__ import annotations
@@ -142,10 +144,11 @@ class Store:
         return self._member(name).chunks[0]
 
     def chunk(self, number: int, name: str = "frames") -> np.ndarray:
-        """One stored chunk."""
+        """One stored chunk; coordinates in metres, float32."""
         array = self._member(name)
         size = array.chunks[0]
-        return self._read(array, slice(number * size, (number + 1) * size), number)
+        chunk = self._read(array, slice(number * size, (number + 1) * size), number)
+        return chunk * np.float32(self._attributes["step"]) if chunk.dtype == np.int16 else chunk
 
     def shape(self, name: str) -> tuple[int, ...]:
         return self._member(name).shape
@@ -153,7 +156,7 @@ class Store:
     def array(self, name: str) -> np.ndarray:
         """The whole of a stored array, in memory."""
         array = self._member(name)
-        out = np.empty(array.shape, array.dtype)
+        out = np.empty(array.shape, np.float32 if array.dtype == np.int16 else array.dtype)
         first = 0
         for chunk in self.chunks(name):
             out[first : first + len(chunk)] = chunk

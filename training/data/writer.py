@@ -28,6 +28,7 @@ from .validate import check_sample, named
 from .zarr_arrays import GrowingArray, WriteThread, create_array, create_group
 
 CHUNK_FRAMES = 65536
+STEP = 0.0002  # metres, of compact coordinates
 SAMPLE_COLUMNS = ("frames", "label", "subject", "camera", "setup")
 log = logging.getLogger(__name__)
 
@@ -50,10 +51,12 @@ def write_store(
     rules: Collection[str] = (),
     progress: Callable[[Iterable[Sample], Reader, int], Iterable[Sample]] = lambda samples, *_: samples,
     chunk_frames: int = CHUNK_FRAMES,
+    compact: bool = False,
 ) -> Summary:
     """Convert everything `reader` yields into a store at `path`, which appears complete or not at all.
 
     `rules` are splits as `NAME=KEY:VALUES`; they come before the reader's own, and the first split is the default.
+    `compact` rounds coordinates to steps of 0.2 mm, so that none is off by more than 0.1 mm (and none beyond 6.55 m).
     `progress` wraps the samples as tqdm does, and is told of the reader and how many samples were done before.
     Memory: one chunk of `chunk_frames` frames, one sample, a few numbers per sequence. Interrupted, or refused by the
     system (Interrupted), it leaves `path`.partial, from which the same call goes on; finished chunks are not written
@@ -63,10 +66,10 @@ def write_store(
     for rule in rules:
         parse_rule(rule)  # before a conversion that may take hours
     with new_store(target, overwrite) as work, WriteThread(target) as thread:
-        settings = {"source": vars(reader.source), "rules": list(rules), "chunk": chunk_frames, "version": _version()}
-        journal = thread.call(Journal, work, key_of(reader.source.path, settings))
+        settings = {"source": vars(reader.source), "rules": list(rules), "chunk": chunk_frames, "compact": compact}
+        journal = thread.call(Journal, work, key_of(reader.source.path, settings | {"version": _version()}))
         try:
-            writer = _Writer(thread, journal, reader, chunk_frames)
+            writer = _Writer(thread, journal, reader, chunk_frames, compact)
             for sample in progress(_rest(reader, journal), reader, len(journal.rows)):
                 writer.add(sample)
             if not writer.names:
@@ -102,9 +105,10 @@ def _nothing(reader: Reader) -> str:
 class _Writer:
     """Turns samples into arrays, after those in the journal. Only `thread` touches the disk."""
 
-    def __init__(self, thread: WriteThread, journal: Journal, reader: Reader, chunk_frames: int) -> None:
+    def __init__(self, thread: WriteThread, journal: Journal, reader: Reader, chunk_frames: int, compact: bool) -> None:
         self.group = thread.call(create_group, journal.store)
         self.source = source = reader.source
+        self._compact = compact
         self.names: dict[str, None] = {}  # ordered
         self.columns: defaultdict[str, list[int]] = defaultdict(list)
         self._journal, self._skipped, self._skips_seen = journal, reader.skipped, 0
@@ -112,7 +116,12 @@ class _Writer:
         self._growing = partial(self._growing_array, thread, chunk_frames)
         self._offsets = [0]
         self._segments: list[tuple[int, ...]] = []
-        self._frames = self._growing("frames", (source.layout.joints, source.channels), written=self._record)
+        self._frames = self._growing(
+            "frames",
+            (source.layout.joints, source.channels),
+            written=self._record,
+            dtype=np.int16 if compact else np.float32,
+        )
         self._confidence: GrowingArray | None = None
         for row in journal.rows:
             self._note(row)
@@ -133,11 +142,18 @@ class _Writer:
             raise DataError(f"{named(self.source)}: two samples are named {sample.name!r}; names must differ")
         for sequence in sample.sequences:
             self._add_confidence(sequence)
-            self._frames.append(sequence.joints)
+            self._frames.append(self._steps(sequence.joints, sample) if self._compact else sequence.joints)
         row = Row.of(sample, self._skipped[self._skips_seen :])
         self._skips_seen = len(self._skipped)
         self._pending.append(row)
         self._note(row)
+
+    def _steps(self, joints: np.ndarray, sample: Sample) -> np.ndarray:
+        steps = np.rint(joints / np.float32(STEP))
+        if np.abs(steps).max() > np.iinfo(np.int16).max:
+            where = f"{named(self.source)}: sample {sample.name!r}"
+            raise DataError(f"{where}: {np.abs(joints).max():g} m is more than --compact can hold (6.55); leave it out")
+        return steps.astype(np.int16)
 
     def _note(self, row: Row) -> None:
         number = len(self.names)
@@ -184,7 +200,7 @@ class _Writer:
         self._write_names()
         for name, training in splits.items():
             self._write_small(f"split/{name}", training)
-        self.group.attrs.put(_attributes(self.source, list(splits)))
+        self.group.attrs.put(_attributes(self.source, list(splits)) | ({"step": STEP} if self._compact else {}))
         sequences = len(self._offsets) - 1
         return {
             "samples": len(self.names),
