@@ -235,7 +235,7 @@ class Loader:
         rows = rows_of(lengths, size.frames)
         source = torch.where(rows.valid, starts.index_select(0, rows.sequence) + rows.position, 0)
         frames = self.frames.index_select(0, source)
-        frames = torch.where(rows.valid[:, None, None], frames, 0)
+        frames[int(length.sum()) :] = 0
         return Batch(frames, lengths, rows, augmenteds, interpolateds, sequence, size.capacity)
 
 
