@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hitrs_fast.clips import Windows, clip_counts
 from training.data.augment import AugmentConfig
 from training.data.loader import Loader, long_enough
+from training.data.samplers import balanced, bucketed, shuffled
 
 WINDOWS = Windows(7, 7, 2)
 
@@ -100,3 +105,56 @@ def test_a_small_set_makes_one_batch_with_empty_places() -> None:
 def test_which_sequences_are_long_enough() -> None:
     # ceil(T / 7) >= 3 after a crop of a fifth: the authors' bound of 19 frames.
     assert long_enough(np.arange(1, 30), WINDOWS).tolist() == [n >= 19 for n in range(1, 30)]
+
+
+def test_length_buckets_hold_similar_lengths_and_every_piece() -> None:
+    lengths = ntu_like(1000)
+    plans = {
+        s: loader(lengths, 16, AugmentConfig(probability=0.0), sampler=s).plan(0) for s in (shuffled, bucketed(16))
+    }
+    spread = [np.mean([np.ptp(p.length[a:b]) for a, b in pairwise(p.bounds)]) for p in plans.values()]
+    assert spread[1] < spread[0] / 5
+    for plan in plans.values():
+        assert sorted(plan.sequence) == list(range(1000))
+        middles = [plan.length[a:b].mean() for a, b in pairwise(plan.bounds)]
+        assert (np.diff(middles) < 0).mean() == pytest.approx(0.5, abs=0.15)  # the batches are shuffled
+
+
+def test_balanced_classes() -> None:
+    labels = np.array([0] * 90 + [1] * 9 + [2] * 2)
+    data = loader(ntu_like(101), 10, AugmentConfig(), sampler=balanced(labels))
+    plan = data.plan(0)
+    counts = np.bincount(labels[plan.sequence], minlength=3)
+    assert counts.max() - counts.min() <= 1 and counts.sum() == 101
+    times = np.bincount(plan.sequence, minlength=101)
+    assert set(times[:90]) == {0, 1} and set(times[90:99]) <= {3, 4} and set(times[99:]) <= {16, 17}
+    for a, b in pairwise(plan.bounds):
+        assert np.ptp(np.bincount(labels[plan.sequence[a:b]], minlength=3)) <= 3
+
+
+@given(st.integers(1, 4), st.integers(1, 70), st.integers(1, 9), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_ranks_share_an_epoch(ranks: int, count: int, batch_size: int, train: bool) -> None:
+    lengths = ntu_like(count)
+    augment = AugmentConfig() if train else None
+    plans = [loader(lengths, batch_size, augment, rank=r, ranks=ranks).plan(2) for r in range(ranks)]
+    assert all(np.array_equal(p.bounds, plans[0].bounds) for p in plans)
+    together = np.concatenate([p.sequence for p in plans])
+    assert sorted(together) == list(range(count))
+    alone = loader(lengths, batch_size, augment).plan(2)
+    for r, plan in enumerate(plans):
+        assert np.array_equal(plan.sequence, alone.sequence[r::ranks])
+        assert np.array_equal(plan.length, alone.length[r::ranks])
+
+
+def test_ranks_make_batches_within_their_capacities() -> None:
+    lengths = np.array([20] * 60 + [300] * 14)
+    loaders = [loader(lengths, 8, AugmentConfig(probability=0.0), rank=r, ranks=2) for r in range(2)]
+    for epoch in range(4):
+        plans = [data.plan(epoch) for data in loaders]
+        for index in range(len(plans[0])):
+            one, two = (data.batch(plan, index) for data, plan in zip(loaders, plans, strict=True))
+            assert len(one.sequence) == len(two.sequence)
+    last = [loader(ntu_like(5), 2, rank=r, ranks=3) for r in range(3)]
+    sizes = [[len(d.batch(d.plan(0), i).sequence) for i in range(len(d.plan(0)))] for d in last]
+    assert sizes == [[2], [2], [1]]

@@ -159,7 +159,7 @@ def test_an_interrupted_command_leaves_nothing(tmp_path: Path) -> None:
     args = [*COMMAND, "demo", str(store), "--count", "200000"]
     process = subprocess.Popen(args, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
-    while not (tmp_path / "big.zarr.partial" / "zarr.json").exists() and time.monotonic() < deadline:
+    while not (tmp_path / "big.zarr.partial" / "store" / "zarr.json").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(1)  # the first sample imports numpy.random, whose Cython modules swallow a KeyboardInterrupt
     process.send_signal(signal.SIGINT)

@@ -134,11 +134,11 @@ def test_confidence_is_one_where_a_sequence_has_none(tmp_path: Path) -> None:
 def test_without_confidence_no_array_is_stored(tmp_path: Path) -> None:
     write_store(tmp_path / "x.zarr", FakeReader([Sample("s", 2, [track(2)])], fps=float("nan")))
     store = Store.open(tmp_path / "x.zarr")
-    assert not (store.path / "confidence").exists()
+    assert not (tmp_path / "x.zarr/confidence").exists()
     assert (store.read_confidence() == 1).all()
     assert np.isnan(store.fps)
     assert store.segments.shape == (0, 4)
-    assert "NaN" not in (store.path / "zarr.json").read_text()
+    assert "NaN" not in (tmp_path / "x.zarr/zarr.json").read_text()
 
 
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -175,6 +175,32 @@ def test_the_same_data_give_the_same_fingerprint_and_other_data_another(tmp_path
 def test_every_file_and_folder_is_flushed_to_the_disk(tmp_path: Path, synced: set[tuple[int, int]]) -> None:
     path = make(tmp_path)
     assert [p for p in (tmp_path, path, *path.rglob("*")) if identity(p.stat()) not in synced] == []
+
+
+def test_compact_coordinates_are_a_tenth_of_a_millimetre_off_at_most(tmp_path: Path) -> None:
+    walk = np.random.default_rng(0).normal(0, 0.004, (5000, 3, 3)).cumsum(0).clip(-6.5, 6.5).astype(np.float32)
+    walk[7, 1] = 0
+    walk[8, :, 0] = 6.5533, -6.5533, 0.00011
+    for name, compact in (("whole", False), ("compact", True)):
+        reader = FakeReader([Sample("s", 5000, [Sequence(walk)])])
+        write_store(tmp_path / name, reader, compact=compact, chunk_frames=999)
+    store = Store.open(tmp_path / "compact")
+    frames = store.read_frames()
+    assert frames.dtype == np.float32 and np.abs(frames.astype(np.float64) - walk).max() <= 0.0001 + 1e-6
+    assert (frames[7, 1] == 0).all() and frames[8, 2, 0] == np.float32(0.0002)
+    assert np.array_equal(np.concatenate(list(store.chunks())), frames)
+    assert check_store(store.path) == []
+    sizes = [sum(f.stat().st_size for f in files_of(tmp_path / n / "frames")) for n in ("whole", "compact")]
+    assert sizes[1] < sizes[0] * 0.6 and sizes[1] < walk.nbytes / 2
+
+
+@pytest.mark.parametrize("far", [6.56, -7.0, 1e30])
+def test_compact_refuses_what_it_cannot_hold(tmp_path: Path, far: float) -> None:
+    sample = Sample("s", 4, [track(4)])
+    sample.sequences[0].joints[1, 1, 1] = far
+    with pytest.raises(DataError, match=r"sample 's'.*more than --compact can hold"):
+        write_store(tmp_path / "x.zarr", FakeReader([sample]), compact=True)
+    assert os.listdir(tmp_path) == []
 
 
 # Splits
@@ -261,28 +287,48 @@ def test_no_sample_is_an_error_with_the_reasons(tmp_path: Path) -> None:
 # One store in the place of another
 
 
-@pytest.mark.parametrize("error", [RuntimeError("broken"), KeyboardInterrupt(), OSError(errno.ENOSPC, "no space")])
-def test_an_error_leaves_nothing_new_and_the_old_store_whole(tmp_path: Path, error: BaseException) -> None:
+INTERRUPTIONS = [RuntimeError("broken"), KeyboardInterrupt(), OSError(errno.ENOSPC, "no space")]
+
+
+@pytest.mark.parametrize("error", [*INTERRUPTIONS, DataError("bad input")])
+def test_an_error_leaves_no_new_store_and_the_old_one_whole(tmp_path: Path, error: BaseException) -> None:
+    left = [] if isinstance(error, DataError) else [".partial"]
     with pytest.raises(type(error)):
         write_store(tmp_path / "new.zarr", FailingReader(four_samples(), error), chunk_frames=5)
-    assert os.listdir(tmp_path) == []
+    assert os.listdir(tmp_path) == [f"new.zarr{ending}" for ending in left]
+    for folder in left:
+        with pytest.raises(DataError, match="did not finish"):
+            Store.open(tmp_path / f"new.zarr{folder}" / "store")
+        shutil.rmtree(tmp_path / f"new.zarr{folder}")
     old = Store.open(make(tmp_path)).fingerprint
     with pytest.raises(type(error)):
         write_store(tmp_path / "small.zarr", FailingReader(four_samples(), error), overwrite=True, chunk_frames=5)
-    assert os.listdir(tmp_path) == ["small.zarr"]
+    assert sorted(os.listdir(tmp_path)) == ["small.zarr", *(f"small.zarr{ending}" for ending in left)]
     assert Store.open(tmp_path / "small.zarr").fingerprint == old
     assert check_store(tmp_path / "small.zarr") == []
 
 
-def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
-    try:
-        with pytest.raises(DataError, match="zarr: cannot be written"):
-            write_store(tmp_path / "big.zarr", FakeReader([Sample("s", 5000, [track(5000)])]), chunk_frames=1000)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+@pytest.mark.parametrize("error", INTERRUPTIONS)
+def test_before_the_first_chunk_an_error_leaves_nothing(tmp_path: Path, error: BaseException) -> None:
+    with pytest.raises(type(error)):
+        write_store(tmp_path / "deep" / "new.zarr", FailingReader(four_samples(), error), chunk_frames=100)
     assert os.listdir(tmp_path) == []
+
+
+def test_a_full_disk_is_one_sentence_and_what_is_finished_stays(tmp_path: Path) -> None:
+    reader = FakeReader([Sample(f"s{i}", 500, [track(500, i)]) for i in range(10)])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for limit in (8_000, 1_000):  # refuses a line of the journal; the first chunk
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+        try:
+            with pytest.raises(DataError, match="zarr: cannot be written"):
+                write_store(tmp_path / "big.zarr", reader, chunk_frames=100)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert os.listdir(tmp_path) == ["big.zarr.partial"]
+    write_store(tmp_path / "big.zarr", reader, chunk_frames=100)
+    assert os.listdir(tmp_path) == ["big.zarr"]
+    assert check_store(tmp_path / "big.zarr") == []
 
 
 def test_an_existing_store_is_replaced_only_on_request(tmp_path: Path) -> None:
@@ -347,7 +393,7 @@ def test_if_the_new_store_cannot_move_in_the_old_one_comes_back(
     rename = Path.rename
 
     def failing(self: Path, target: Path) -> Path:
-        if self.name.endswith(".partial"):
+        if self.name == "store":
             raise OSError(errno.EIO, "input/output error")
         return rename(self, target)
 

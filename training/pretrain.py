@@ -19,10 +19,12 @@ from torch import Tensor
 from hitrs_fast import HiTRS, LossWeights, Pretraining
 from hitrs_fast.clips import Windows
 
-from .data.loader import Batch, Loader, long_enough
+from .data.augment import AugmentConfig
+from .data.loader import QUANTILES, Batch, Loader, long_enough
 from .data.pipeline import pretext_input
 from .data.records import DataError
 from .data.store import Store
+from .data.stream import Stream, fits, memory_of
 from .log import RunLog
 from .loop import LoopConfig, Trainer
 from .presets import PretrainRecipe, pretrain_recipe
@@ -37,8 +39,9 @@ log = logging.getLogger(__name__)
 class Options:
     """Pre-train Hi-TRS on the sequences of a store, without their labels."""
 
-    data: Path | None = None
-    """The store; without one, the built-in demo store, made on first use."""
+    data: str | None = None
+    """The store, a folder or a URL such as s3://bucket/name.zarr; without one, the built-in demo store, made on first
+    use."""
     split: str | None = None
     """Which of the store's splits; the default is its first."""
     run: Path | None = None
@@ -66,6 +69,9 @@ class Options:
     """Of every random number."""
     device: str | None = None
     """cpu or cuda; the default is CUDA where there is one."""
+    buffer_gb: float | None = None
+    """Read the frames ahead into a buffer of so many GB; the default is to hold all of them where they fit in half of
+    the memory, and otherwise a buffer of a quarter of it."""
     compile: bool = False
     """Compile the model with torch.compile; it takes a minute or more before the first step."""
     validate_every: int | None = None
@@ -102,7 +108,7 @@ def pretrain(options: Options) -> None:
     store = Store.open(options.data or demo_store())
     recipe = recipe_of(options, store, device)
     train, validation = loaders(options, store, recipe, device)
-    config = loop_config(options, recipe, store, len(train.plan(0)))
+    config = loop_config(options, recipe, store, train)
     folder = new_run_folder(options.run, "pretrain", options.resume)
     task = PretrainTask(recipe, options.weights, device, options.seed)
     trainer = Trainer(task, train, validation, recipe.optim, config, folder)
@@ -160,23 +166,39 @@ def loaders(options: Options, store: Store, recipe: PretrainRecipe, device: torc
     for kind, part in (("training", training & usable), ("validation", ~training & usable)):
         if part.sum() < 2:
             raise DataError(f"{store.path}: only {part.sum()} {kind} sequences are long enough; two or more are needed")
-    frames = torch.from_numpy(store.read_frames()).to(device)
-    quantiles = {"quantiles": ONE_CAPACITY} if options.compile and device.type == "cpu" else {}
+    frames = frames_of(options, store, device)
+    quantiles = ONE_CAPACITY if options.compile and device.type == "cpu" else QUANTILES
 
-    def loader(part: np.ndarray, augment: Any) -> Loader:
+    def loader(part: np.ndarray, augment: AugmentConfig | None) -> Loader:
         chosen = np.flatnonzero(part & usable)
+        source: Tensor | Stream
+        if isinstance(frames, Tensor):
+            source = frames
+        else:
+            source = Stream(store, chosen, device, frames, None if augment is None else options.seed)
         size = recipe.batch_size
-        return Loader(frames, store.offsets, chosen, windows, size, augment, options.seed, **quantiles)
+        return Loader(source, store.offsets, chosen, windows, size, augment, options.seed, quantiles)
 
     return loader(training, recipe.augment), loader(~training, None)
 
 
-def loop_config(options: Options, recipe: PretrainRecipe, store: Store, batches: int) -> LoopConfig:
+def frames_of(options: Options, store: Store, device: torch.device) -> Tensor | int:
+    """All frames of the store on the device, or the bytes of the buffers that they are to be streamed through."""
+    if options.buffer_gb is None and fits(store, device):
+        return torch.from_numpy(store.read_frames()).to(device)
+    size = memory_of(device) // 4 if options.buffer_gb is None else int(options.buffer_gb * 1e9)
+    if size <= 0:
+        raise DataError(f"--buffer-gb is {options.buffer_gb}; it must be above 0")
+    log.info("%s is streamed through a buffer of %.1f GB", store.path, size / 1e9)
+    return size // 2  # one for training, one for validation
+
+
+def loop_config(options: Options, recipe: PretrainRecipe, store: Store, train: Loader) -> LoopConfig:
     if options.steps is not None and options.epochs is not None:
         raise DataError("--steps and --epochs exclude each other")
     steps = options.steps
     if steps is None and options.epochs is not None:
-        steps = round(options.epochs * batches / recipe.accumulate)
+        steps = round(options.epochs * len(train.plan(0)) / recipe.accumulate)
     if steps is None:
         steps = DEMO_STEPS if options.data is None else recipe.steps
     if options.epochs is not None and steps < 1:
@@ -200,7 +222,12 @@ def loop_config(options: Options, recipe: PretrainRecipe, store: Store, batches:
         checkpoint_every=options.checkpoint_every,
         seed=options.seed,
         compile=options.compile,
-        identity=identity(options, recipe, store) | {"steps": str(steps), "warmup": str(warmup)},
+        identity=identity(options, recipe, store)
+        | {
+            "steps": str(steps),
+            "warmup": str(warmup),
+            "buffer": f"{train.stream.held} runs" if train.stream else "all",
+        },
     )
 
 

@@ -64,11 +64,9 @@ def augment(
     operation = torch.randint(len(config.operations), augmented.shape, generator=generator, device=frames.device)
     chosen = {name: augmented & (operation == i) for i, name in enumerate(config.operations)}
     matrix = _matrices(chosen, config, frames, generator)
-    frames = frames @ matrix.index_select(0, rows.sequence)
+    frames = frames @ matrix.index_select(0, rows.sequence)  # keeps zeros
     if "noise" in chosen:
-        noise = _noise(frames, rows, len(augmented), config, generator)
-        frames = torch.where(chosen["noise"].index_select(0, rows.sequence)[:, None, None], frames + noise, frames)
-    frames = torch.where(present[..., None], frames, 0)
+        frames = _noisy(frames, present, rows, chosen["noise"], config, generator)
     return _interpolate(frames, rows, augmented & interpolated, generator)
 
 
@@ -100,22 +98,39 @@ def _rotations(degrees: Tensor) -> Tensor:
     return torch.stack([cos, zero, -sin, zero, one, zero, sin, zero, cos], -1).view(-1, 3, 3)
 
 
-def _noise(frames: Tensor, rows: Rows, batch: int, config: AugmentConfig, generator: torch.Generator) -> Tensor:
-    """Offsets `[F, J, C]` of some joints, zero for the others."""
-    joints, size = frames.shape[1:]
-    draws = frames.shape[0] if config.noise_per_frame else batch
-    score = torch.rand((draws, joints), generator=generator, device=frames.device)
-    picked = torch.zeros_like(score, dtype=torch.bool)
-    picked.scatter_(1, score.topk(min(NOISE_JOINTS, joints)).indices, True)
-    noise = torch.where(picked[..., None], NOISE * _uniform((draws, joints, size), frames, generator), 0)
-    return noise if config.noise_per_frame else noise.index_select(0, rows.sequence)
+def _noisy(
+    frames: Tensor, present: Tensor, rows: Rows, noisy: Tensor, config: AugmentConfig, generator: torch.Generator
+) -> Tensor:
+    """Offsets on NOISE_JOINTS joints of each of the `noisy` `[B]` sequences."""
+    count, joints, size = frames.shape
+    draws = count if config.noise_per_frame else len(noisy)
+    joint = subsets(draws, joints, min(NOISE_JOINTS, joints), frames, generator)
+    offset = NOISE * _uniform((*joint.shape, size), frames, generator)
+    if not config.noise_per_frame:
+        joint, offset = joint.index_select(0, rows.sequence), offset.index_select(0, rows.sequence)
+    place = (torch.arange(count, device=frames.device)[:, None] * joints + joint).flatten()
+    moved = present.flatten().index_select(0, place).view_as(joint) & noisy.index_select(0, rows.sequence)[:, None]
+    offset = torch.where(moved[..., None], offset, 0)
+    return frames.flatten(0, 1).index_add(0, place, offset.flatten(0, 1)).view_as(frames)
+
+
+def subsets(draws: int, items: int, size: int, like: Tensor, generator: torch.Generator) -> Tensor:
+    """Random subsets of `size` of the numbers below `items`, `[draws, size]` (Floyd's algorithm, CACM 30, 1987)."""
+    draw = torch.rand((size, draws), generator=generator, device=like.device)
+    picked: list[Tensor] = []
+    for number, last in enumerate(range(items - size, items)):
+        new = (draw[number] * (last + 1)).long().clamp(max=last)
+        taken = torch.zeros_like(new, dtype=torch.bool)
+        for earlier in picked:
+            taken |= new == earlier
+        picked.append(torch.where(taken, last, new))
+    return torch.stack(picked, 1)
 
 
 def _interpolate(frames: Tensor, rows: Rows, interpolated: Tensor, generator: torch.Generator) -> Tensor:
     """y[t] = x[t] + r (x[t+1] - x[t]) with one r for a sequence; its last frame stays."""
     ratio = torch.rand(interpolated.shape, generator=generator, device=frames.device, dtype=frames.dtype)
     ratio = torch.where(interpolated, ratio, 0).index_select(0, rows.sequence)
-    followed = torch.cat([rows.valid[1:], rows.valid.new_zeros(1)])  # padding bears the last sequence's number
-    last = (rows.sequence != rows.sequence.roll(-1)) | ~followed
-    ratio = torch.where(last | ~rows.valid, 0, ratio)[:, None, None]
-    return frames + ratio * (frames.roll(-1, 0) - frames)
+    followed = (rows.sequence[1:] == rows.sequence[:-1]) & rows.valid[1:]  # padding bears the last sequence's number
+    ratio = torch.where(followed, ratio[:-1], 0)[:, None, None]
+    return torch.cat([torch.lerp(frames[:-1], frames[1:], ratio), frames[-1:]])

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .manifest import file_problems, read_manifest
+from .places import place_of
 from .records import UNKNOWN, DataError
 from .store import Store
 
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
 
-def check_store(path: str | Path) -> list[str]:
-    """All problems of the store at `path`, one line each; none if it is right. Reads it twice, chunk by chunk."""
-    folder = Path(path)
+
+def check_store(where: str | Path | ObjectStore) -> list[str]:
+    """All problems of a store, one line each; none if it is right. Reads it twice, chunk by chunk."""
     try:
-        problems = file_problems(folder, read_manifest(folder), read=lambda name: True)
-        return problems or list(_content_problems(Store.open(folder)))
+        place = place_of(where)
+        problems = file_problems(place, read_manifest(place), read=lambda name: True)
+        return problems or list(_content_problems(Store.open(where)))
     except DataError as error:
         return [str(error)]
 

@@ -9,6 +9,8 @@ Shape legend: F frames (capacity), J joints, C coordinates, B sequences, K clips
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -41,46 +43,78 @@ def below(n: Tensor, generator: torch.Generator) -> Tensor:
 def corrupt_joints(
     frames: Tensor, lengths: Tensor, rows: Rows, pretext: PretextConfig, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """frames `[F, J, C]` with joints corrupted, and which were selected, `[F, J]` bool (unchanged ones included)."""
-    draw = torch.rand(frames.shape[:2], generator=generator, device=frames.device)
-    selected = (draw < pretext.mask_ratio) & rows.valid[:, None]
-    kind = (draw / pretext.mask_ratio)[..., None]  # uniform in 0..1 where selected
-    fill = _filling(frames, lengths, rows, pretext, generator)
-    other = _other_joint(frames, lengths, rows, pretext, generator)
-    changed = torch.where(kind < FILLED, fill, torch.where(kind < REPLACED, other, frames))
-    return torch.where(selected[..., None], changed, frames), selected
+    """frames `[F, J, C]` with joints corrupted, and which were selected, `[F, J]` bool (unchanged ones included).
+
+    Only what is selected is drawn, gathered and written: S places, a fixed number, of which those past the end or in
+    padding are written to a spare row.
+    """
+    count, joints, channels = frames.shape
+    flat, spare = frames.flatten(0, 1), count * joints
+    place = select(spare, pretext.mask_ratio, generator, frames.device)
+    row = (place // joints).clamp(max=count - 1)
+    kept = (place < spare) & rows.valid.index_select(0, row)
+    sequence = rows.sequence.index_select(0, row)
+    kind = torch.rand(place.shape, generator=generator, device=frames.device)[:, None]
+    fill = _filling(frames, rows, len(lengths), sequence, pretext, generator)
+    other = flat.index_select(0, _other_joint(row, place % joints, sequence, frames, lengths, rows, pretext, generator))
+    own = flat.index_select(0, place.clamp(max=spare - 1))
+    changed = torch.where(kind < FILLED, fill, torch.where(kind < REPLACED, other, own))
+    place = torch.where(kept, place, spare)
+    corrupted = torch.cat([flat, flat.new_zeros(1, channels)]).index_copy_(0, place, changed)
+    selected = torch.zeros(spare + 1, dtype=torch.bool, device=frames.device).index_fill_(0, place, True)
+    return corrupted[:-1].view_as(frames), selected[:-1].view(count, joints)
 
 
-def _filling(frames: Tensor, lengths: Tensor, rows: Rows, pretext: PretextConfig, generator: torch.Generator) -> Tensor:
+def select(count: int, probability: float, generator: torch.Generator, device: torch.device) -> Tensor:
+    """Of `count` places each with this probability: those selected, ascending, then `count` up to a fixed number.
+
+    The distances between successes of independent trials are geometric: floor(log(u) / log(1 - p)) + 1. The number of
+    places allowed for lies eight standard deviations above the mean (exceeded with a chance of 1e-15).
+    """
+    mean = count * probability
+    allowed = min(count, math.ceil(mean + 8 * math.sqrt(mean) + 8))
+    draw = torch.rand(allowed, generator=generator, device=device, dtype=torch.float64)
+    distance = (torch.log1p(-draw) / math.log1p(-probability)).floor() + 1
+    return (distance.cumsum(0) - 1).clamp(max=count).long()
+
+
+def _filling(
+    frames: Tensor, rows: Rows, sequences: int, sequence: Tensor, pretext: PretextConfig, generator: torch.Generator
+) -> Tensor:
+    """What the joints of `sequence` `[S]` are filled with, `[S, C]`: ones, or points of the sequences' boxes."""
     if pretext.fill == "ones":
         return frames.new_ones(())
-    box = frames.new_empty(2, len(lengths), frames.shape[-1])
     owner = rows.sequence[:, None].expand(-1, frames.shape[-1])
-    for corner, (extreme, mode) in zip(box, ((float("inf"), "amin"), (-float("inf"), "amax")), strict=True):
-        of_frame = frames.amin(1) if mode == "amin" else frames.amax(1)
+    box = []
+    for extreme, mode, of_frame in zip((math.inf, -math.inf), ("amin", "amax"), frames.aminmax(dim=1), strict=True):
         of_frame = torch.where(rows.valid[:, None], of_frame, extreme)
-        corner.fill_(extreme).scatter_reduce_(0, owner, of_frame, mode)
-    low, high = box.index_select(1, rows.sequence)[:, :, None]
-    draw = torch.rand(frames.shape, generator=generator, device=frames.device, dtype=frames.dtype)
-    return low + draw * (high - low)
+        corner = frames.new_full((sequences, frames.shape[-1]), extreme).scatter_reduce_(0, owner, of_frame, mode)
+        box.append(corner.index_select(0, sequence))
+    low, high = box
+    return low + torch.rand(low.shape, generator=generator, device=low.device, dtype=low.dtype) * (high - low)
 
 
 def _other_joint(
-    frames: Tensor, lengths: Tensor, rows: Rows, pretext: PretextConfig, generator: torch.Generator
+    row: Tensor,
+    joint: Tensor,
+    sequence: Tensor,
+    frames: Tensor,
+    lengths: Tensor,
+    rows: Rows,
+    pretext: PretextConfig,
+    generator: torch.Generator,
 ) -> Tensor:
-    """For each joint, the coordinates of a joint of another index, from another (or, in the paper, any) frame."""
+    """For each joint `[S]` the place of one of another index, from another (or, in the paper, any) frame."""
     count, joints, _ = frames.shape
-    length = lengths.index_select(0, rows.sequence)[:, None].expand(-1, joints).clamp(min=1)
+    length = lengths.index_select(0, sequence).clamp(min=1)
     if pretext.other_frame_only:
-        frame = (rows.position[:, None] + 1 + below(length - 1, generator)) % length
+        frame = (rows.position.index_select(0, row) + 1 + below(length - 1, generator)) % length
     else:
         frame = below(length, generator)
-    own = torch.arange(joints, device=frames.device).expand(count, -1)
-    joint = (own + 1 + below(torch.full_like(own, joints - 1), generator)) % joints
-    first = offsets_of(lengths).index_select(0, rows.sequence)[:, None]
+    joint = (joint + 1 + below(torch.full_like(joint, joints - 1), generator)) % joints
+    first = offsets_of(lengths).index_select(0, sequence)
     # An empty last sequence begins past the end; its rows are padding, so any row will do for them.
-    source = (first + frame).clamp(max=count - 1) * joints + joint
-    return frames.flatten(0, 1).index_select(0, source.flatten()).view_as(frames)
+    return (first + frame).clamp(max=count - 1) * joints + joint
 
 
 def draw_pairs(
@@ -100,7 +134,7 @@ def draw_pairs(
     index = window_rows(padded_window(rows.position, windows), rows.sequence, rows.valid, lengths, windows, zero_row)
     candidate = rows.valid
     if pretext.moving_clips_only:
-        moves = (frames != frames.roll(1, 0)).flatten(1).any(1) & (rows.position > 0) & rows.valid
+        moves = pad((frames[1:] != frames[:-1]).flatten(1).any(1), (1, 0)) & (rows.position > 0) & rows.valid
         candidate = candidate & pad(moves, (0, 1)).index_select(0, index.flatten()).view_as(index).any(1)
     chosen, found = _choose(candidate, lengths, generator)
     clip = index.index_select(0, chosen)

@@ -1,8 +1,8 @@
 """Random ragged batches of fixed capacity from a store's frames.
 
-The whole store lies in memory, on the host or on the device; a batch is one gather. What sets the lengths (which
-sequences, and temporal crops) is drawn on the host for an epoch at a time, from (seed, epoch) alone, so that a run
-can go on from (epoch, batch) without any other state.
+The frames lie in memory, on the host or on the device: all of a store, or the part of it that a `Stream` has read. A
+batch is one gather. What sets the lengths (which sequences, and temporal crops) is drawn on the host for an epoch at a
+time, from (seed, epoch) alone, so that a run can go on from (epoch, batch) without any other state.
 
 Shape legend: F frames (capacity), J joints, C coordinates, B sequences.
 """
@@ -21,6 +21,8 @@ from hitrs_fast.clips import Windows, clip_counts
 from hitrs_fast.ragged import Rows, rows_of
 
 from .augment import AugmentConfig
+from .samplers import Sampler, shuffled
+from .stream import Arrangement, Stream
 
 CROP = 0.2  # at most this part of a sequence is cut off
 LONGEST = 300  # frames; longer recordings enter as random pieces of this length
@@ -47,14 +49,16 @@ class Batch(NamedTuple):
 
 @dataclass
 class Plan:
-    """One epoch: where each piece lies among the store's frames, and where batches begin."""
+    """One epoch: where each piece lies among the loader's frames, and where batches begin."""
 
+    epoch: int
     sequence: np.ndarray
     start: np.ndarray
     length: np.ndarray
     augmented: np.ndarray
     interpolated: np.ndarray
     bounds: np.ndarray  # [batches + 1]
+    fill: np.ndarray  # of the stream; 0 without one
 
     def __len__(self) -> int:
         return len(self.bounds) - 1
@@ -63,16 +67,19 @@ class Plan:
 class Loader:
     """Batches of the sequences `chosen` (numbers of sequences in the store).
 
-    frames: `[T, J, C]` of the whole store, where batches are wanted.
+    frames: `[T, J, C]` of the whole store, where batches are wanted, or a stream of it.
     offsets: `[N + 1]`, the store's.
     augment: None for evaluation: every sequence whole, in order, the last batch partly empty. Otherwise epochs are
         shuffled and augmented, and a last batch that is not full is left out (unless it is the only one).
     quantiles: one capacity for each; fewer mean less to compile and more padding.
+    sampler: the order of a training epoch; a stream has only shuffled ones.
+    rank, ranks: this loader's place among as many, on other devices. Of each row of `ranks` pieces it takes one, so
+        that a batch of all together is a batch of one loader with a larger `batch_size`, and all have as many batches.
     """
 
     def __init__(
         self,
-        frames: Tensor,
+        frames: Tensor | Stream,
         offsets: np.ndarray,
         chosen: np.ndarray,
         windows: Windows,
@@ -80,8 +87,16 @@ class Loader:
         augment: AugmentConfig | None,
         seed: int,
         quantiles: tuple[float, ...] = QUANTILES,
+        sampler: Sampler = shuffled,
+        rank: int = 0,
+        ranks: int = 1,
     ) -> None:
-        self.frames, self.windows, self.batch_size = frames, windows, batch_size
+        self.stream = frames if isinstance(frames, Stream) else None
+        if self.stream and sampler is not shuffled:
+            raise ValueError("a stream has no sampler but the shuffled one")
+        self.frames = frames.frames if isinstance(frames, Stream) else frames
+        self.windows, self.batch_size = windows, batch_size
+        self.sampler, self.rank, self.ranks = sampler, rank, ranks
         self.augment, self.seed = augment, seed
         self.chosen = np.asarray(chosen, np.int64)
         self.first = offsets[self.chosen]
@@ -105,46 +120,77 @@ class Loader:
 
     def plan(self, epoch: int) -> Plan:
         rng = np.random.default_rng([self.seed, epoch])
-        which, start, length = self._pieces(rng)
+        which, within, length = self._pieces(rng)
+        place = self._placed(epoch)
+        if self.augment is None:
+            order = np.argsort(place.fill[which], kind="stable")
+        else:
+            order = self.sampler(rng, length, self.chosen[which])
+            order = order[np.argsort(place.fill[which[order]], kind="stable")]
+        which, within, length = which[order], within[order], length[order]
         count = len(which)
         augmented = cropped = np.zeros(count, bool)
         if self.augment is not None:
-            order = rng.permutation(count)
-            which, start, length = which[order], start[order], length[order]
             augmented = rng.random(count) < self.augment.probability
             cropped = augmented & (rng.random(count) < 0.5)
             cut = np.round(length * CROP * rng.random(count)).astype(np.int64) * cropped
-            start, length = start + rng.integers(0, cut + 1), length - cut
-        bounds = self._bounds(length)
-        return Plan(self.chosen[which], self.first[which] + start, length, augmented, augmented & ~cropped, bounds)
+            within, length = within + rng.integers(0, cut + 1), length - cut
+        bounds = self._bounds(length, place.fill[which])
+        own = slice(self.rank, None, self.ranks)
+        return Plan(
+            epoch,
+            sequence=self.chosen[which][own],
+            start=(place.start[which] + within)[own],
+            length=length[own],
+            augmented=augmented[own],
+            interpolated=(augmented & ~cropped)[own],
+            bounds=bounds,
+            fill=place.fill[which][own],
+        )
 
-    def _bounds(self, length: np.ndarray) -> np.ndarray:
-        """Where batches begin: `batch_size` sequences each, or fewer where they would overflow the largest capacity."""
-        frames, clips = (np.pad(x.cumsum(), (1, 0)) for x in (length, self._clips(length)))
+    def _placed(self, epoch: int) -> Arrangement:
+        """Of the chosen sequences."""
+        if self.stream is None:
+            return Arrangement(np.zeros(len(self.chosen), np.int64), self.first)
+        return Arrangement(*(column[self.chosen] for column in self.stream.arrange(epoch)))
+
+    def _bounds(self, length: np.ndarray, fill: np.ndarray) -> np.ndarray:
+        """Where batches begin, in rows of one piece for each rank: `batch_size` rows each, or fewer.
+
+        Fewer where a rank's largest capacity would overflow, and where a batch would reach into a third fill.
+        """
+        rows = -(-len(length) // self.ranks)
         largest = self.sizes[-1]
+        sums = []
+        for of_piece, limit in ((length, largest.frames), (self._clips(length), largest.capacity.clips)):
+            table = np.pad(of_piece, (0, rows * self.ranks - len(length))).reshape(rows, self.ranks)
+            sums += [(column, limit) for column in np.pad(table.cumsum(0), ((1, 0), (0, 0))).T]
+        last_of_row = np.append(fill, fill[-1:].repeat(rows * self.ranks - len(fill)))[self.ranks - 1 :: self.ranks]
         bounds = [0]
-        while bounds[-1] < len(length):
+        while bounds[-1] < rows:
             first = bounds[-1]
-            fits = min(
-                np.searchsorted(frames, frames[first] + largest.frames, "right"),
-                np.searchsorted(clips, clips[first] + largest.capacity.clips, "right"),
-            )
-            bounds.append(min(first + self.batch_size, int(fits) - 1))
-        if self.augment is not None and len(bounds) > 2 and bounds[-1] - bounds[-2] < self.batch_size:
+            fits = min(int(np.searchsorted(sum_, sum_[first] + limit, "right")) - 1 for sum_, limit in sums)
+            near = int(np.searchsorted(last_of_row, fill[first * self.ranks] + 1, "right"))
+            bounds.append(min(first + self.batch_size, fits, max(near, first + 1)))
+        full = bounds[-1] - bounds[-2] == self.batch_size and len(length) == rows * self.ranks
+        if self.augment is not None and len(bounds) > 2 and not full:
             bounds.pop()
         return np.array(bounds)
 
     def _sizes(self, quantiles: tuple[float, ...]) -> list[Size]:
-        """Capacities at quantiles of random batches, the largest able to hold any one piece."""
+        """Capacities at quantiles of the sampler's batches, the largest able to hold any one piece."""
         rng = np.random.default_rng([self.seed, 1 << 32])
-        length = self._pieces(rng)[2]
+        which, _, length = self._pieces(rng)
         clips = self._clips(length)
         count = min(self.batch_size, len(length))
         if self.augment is None:  # the batches themselves, of which the largest capacity holds every one
             draws = [np.arange(first, min(first + count, len(length))) for first in range(0, len(length), count)]
             quantiles = (*quantiles[:-1], 1.0)
         else:
-            draws = [rng.choice(len(length), count, replace=False) for _ in range(SIMULATED)]
+            draws = []
+            while len(draws) < SIMULATED:
+                order = self.sampler(rng, length, self.chosen[which])
+                draws += [order[first : first + count] for first in range(0, len(order) - count + 1, count)]
         # Crops shorten half of the augmented sequences by a tenth on average.
         shrink = 1 - (self.augment.probability * 0.25 * CROP if self.augment is not None else 0)
         frames_quantiles = np.quantile([length[d].sum() for d in draws], quantiles) * shrink
@@ -164,6 +210,8 @@ class Loader:
     def batch(self, plan: Plan, index: int) -> Batch:
         """Batch `index` of an epoch's plan, gathered on the device of the frames."""
         part = slice(plan.bounds[index], plan.bounds[index + 1])
+        if self.stream is not None and len(plan.fill[part]):
+            self.stream.need(plan.epoch, *plan.fill[part][[0, -1]].tolist())
         length = plan.length[part]
         clips = int(self._clips(length).sum())
         size = next(s for s in self.sizes if length.sum() <= s.frames and clips <= s.capacity.clips)
@@ -187,7 +235,7 @@ class Loader:
         rows = rows_of(lengths, size.frames)
         source = torch.where(rows.valid, starts.index_select(0, rows.sequence) + rows.position, 0)
         frames = self.frames.index_select(0, source)
-        frames = torch.where(rows.valid[:, None, None], frames, 0)
+        frames[int(length.sum()) :] = 0
         return Batch(frames, lengths, rows, augmenteds, interpolateds, sequence, size.capacity)
 
 

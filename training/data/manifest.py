@@ -9,17 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from .places import Folder, Place, place_of
 from .records import DataError
 
 MANIFEST = "manifest.json"
 FORMAT = "hitrs_fast store"
 VERSION = 1
-_BLOCK = 1 << 20
 _SEAL = b',\n "checksum": "'
 
 
@@ -34,7 +33,7 @@ class Manifest:
 
 def write_manifest(folder: Path, counts: dict[str, int], kind: str = FORMAT) -> str:
     """Flush every file in `folder` to the disk, then write the manifest and return its checksum."""
-    files = {name: _sync_and_measure(folder / name) for name in list_files(folder)}
+    files = {name: sync_and_measure(folder / name) for name in list_files(folder)}
     body = json.dumps({"format": kind, "version": VERSION, "counts": counts, "files": files}, indent=1)
     path = folder / MANIFEST
     with path.open("wb") as file:
@@ -46,35 +45,36 @@ def write_manifest(folder: Path, counts: dict[str, int], kind: str = FORMAT) -> 
     return _digest(body.encode())
 
 
-def read_manifest(folder: Path, kind: str = FORMAT) -> Manifest:
+def read_manifest(where: Path | Place, kind: str = FORMAT) -> Manifest:
     """The manifest of a store, or of what `kind` says. DataError where it is missing, damaged or of another kind."""
-    if not folder.is_dir():
-        raise DataError(f"{folder}: there is no store (no such folder)")
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise DataError(f"{folder} has no {MANIFEST}: it is not a store, or its conversion did not finish")
-    data = path.read_bytes()
+    place = place_of(where)
+    if MANIFEST not in place.sizes():
+        raise DataError(f"{place} has no {MANIFEST}: it is not a store, or its conversion did not finish")
+    data = place.read(MANIFEST)
     body = data.rpartition(_SEAL)[0] + b"\n}"
     if data != _sealed(body):
-        raise DataError(f"{path} is damaged (its own checksum does not fit); convert the data again with --overwrite")
+        raise DataError(
+            f"{place}: {MANIFEST} is damaged (its own checksum does not fit); convert the data again with --overwrite"
+        )
     content = json.loads(body)
     if content["format"] != kind or content["version"] != VERSION:
         found = f"{content['format']} version {content['version']}"
-        raise DataError(f"{folder} is a {found}, this package reads {kind} version {VERSION}; convert the data again")
+        raise DataError(f"{place} is a {found}, this package reads {kind} version {VERSION}; convert the data again")
     files = {name: (size, crc) for name, (size, crc) in content["files"].items()}
     return Manifest(files, content["counts"], _digest(body))
 
 
-def file_problems(folder: Path, manifest: Manifest, read: Callable[[str], bool]) -> list[str]:
-    """What differs between the files in `folder` and the manifest; contents are read where `read(name)` is true."""
-    found = set(list_files(folder)) - {MANIFEST}
-    problems = [f"{name} is not in the manifest" for name in sorted(found - manifest.files.keys())]
+def file_problems(where: Path | Place, manifest: Manifest, read: Callable[[str], bool]) -> list[str]:
+    """What differs between the files of `where` and the manifest; contents are read where `read(name)` is true."""
+    place = place_of(where)
+    found = place.sizes()
+    problems = [f"{name} is not in the manifest" for name in sorted(found.keys() - manifest.files.keys() - {MANIFEST})]
     for name, (size, crc) in sorted(manifest.files.items()):
         if name not in found:
             problems.append(f"{name} is missing")
-        elif (actual := (folder / name).stat().st_size) != size:
-            problems.append(f"{name} has {actual} bytes instead of {size}")
-        elif read(name) and _crc(folder / name) != crc:
+        elif found[name] != size:
+            problems.append(f"{name} has {found[name]} bytes instead of {size}")
+        elif read(name) and place.crc(name) != crc:
             problems.append(f"{name} is damaged (its checksum differs)")
     return problems
 
@@ -102,20 +102,8 @@ def _digest(body: bytes) -> str:
     return "sha256:" + hashlib.sha256(body).hexdigest()
 
 
-def _sync_and_measure(path: Path) -> tuple[int, int]:
+def sync_and_measure(path: Path) -> tuple[int, int]:
+    """Size and CRC-32 of a file, once its bytes are on the disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
-    return path.stat().st_size, _crc(path)
-
-
-def _blocks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            yield block
-
-
-def _crc(path: Path) -> int:
-    crc = 0
-    for block in _blocks(path):
-        crc = zlib.crc32(block, crc)
-    return crc
+    return path.stat().st_size, Folder(path.parent).crc(path.name)

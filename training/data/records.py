@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -19,6 +19,10 @@ UNKNOWN = -1
 
 class DataError(Exception):
     """Input that cannot be used. Its text is one sentence that names the file and what is wrong."""
+
+
+class Interrupted(DataError):
+    """The system, not the data, stopped a conversion. What is finished stays, and the same command goes on with it."""
 
 
 @dataclass
@@ -68,3 +72,11 @@ class Reader(Protocol):
     def __len__(self) -> int: ...
 
     def __iter__(self) -> Iterator[Sample]: ...
+
+
+@runtime_checkable
+class Resumable(Protocol):
+    """A reader that can leave out what it has yielded before, without reading it."""
+
+    def start_after(self, name: str) -> None:
+        """Later iterations begin after the sample `name`."""

@@ -1,4 +1,4 @@
-"""A folder that appears whole or not at all: built as `NAME.partial` beside its place, renamed when complete."""
+"""A store that appears whole or not at all: built in the work folder `NAME.partial` beside its place, then renamed."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from .journal import JOURNAL, STORE
 from .manifest import MANIFEST, sync_folder
 from .records import DataError
 
@@ -20,21 +21,21 @@ log = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def new_store(target: Path, overwrite: bool) -> Iterator[Path]:
-    """An empty folder to fill; when the block ends it takes the place of `target`, on any error it is removed.
+    """The work folder; when the block ends its `store` takes the place of `target`, and the work folder is removed.
 
-    `target` is absolute. With `overwrite` a store already there stays until the new one is complete. DataError where
-    something else is there, or where another process is making the same store.
+    After an error it stays if it has a journal, for the next conversion to go on with. `target` is absolute. With
+    `overwrite` a store already there stays until the new one is complete. DataError where something else is there, or
+    where another process is making the same store.
     """
     made = [parent for parent in target.parents if not parent.exists()]
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with _locked(_beside(target, "partial")) as partial:
+        with _locked(_beside(target, "partial")) as work:
             _finish_interrupted_swap(target)
             _refuse_existing(target, overwrite)
-            _empty(partial)
-            yield partial
+            yield work
             _refuse_existing(target, overwrite)
-            _swap(partial, target)
+            _swap(work / STORE, target)
     except BaseException:
         with contextlib.suppress(OSError):  # not empty: something else has moved in
             for parent in made:
@@ -47,27 +48,29 @@ def _beside(target: Path, ending: str) -> Path:
 
 
 @contextlib.contextmanager
-def _locked(partial: Path) -> Iterator[Path]:
-    """The folder `partial`, held by this process alone; it is removed in the end unless it was renamed.
+def _locked(work: Path) -> Iterator[Path]:
+    """The folder `work`, held by this process alone; it is removed in the end, unless it can be gone on with.
 
     The lock goes with the process, so that a folder left by a killed one is free.
     """
-    partial.mkdir(exist_ok=True)
-    descriptor = os.open(partial, os.O_RDONLY)
+    work.mkdir(exist_ok=True)
+    descriptor = os.open(work, os.O_RDONLY)
     try:
-        # The former holder may have renamed or removed the folder between our open and our lock.
-        if not _lock(descriptor, partial) or not _is_still(descriptor, partial):
-            raise DataError(f"{partial}: another process is writing this store; wait for it, or stop it")
+        # The former holder may have removed the folder between our open and our lock.
+        if not _lock(descriptor, work) or not _is_still(descriptor, work):
+            raise DataError(f"{work}: another process is writing this store; wait for it, or stop it")
         try:
-            yield partial
+            yield work
         finally:
-            if _is_still(descriptor, partial):
-                shutil.rmtree(partial)
+            if (work / JOURNAL).exists() and (work / STORE).exists():
+                log.info("%s holds what is finished: the same command goes on from there", work)
+            else:
+                shutil.rmtree(work)
     finally:
         os.close(descriptor)
 
 
-def _lock(descriptor: int, partial: Path) -> bool:
+def _lock(descriptor: int, work: Path) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -75,7 +78,7 @@ def _lock(descriptor: int, partial: Path) -> bool:
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
-        log.warning("%s: this file system has no locks; let no second process write the same store", partial)
+        log.warning("%s: this file system has no locks; let no second process write the same store", work)
     return True
 
 
@@ -95,21 +98,13 @@ def _refuse_existing(target: Path, overwrite: bool) -> None:
         raise DataError(f"{target} is not a store, so --overwrite does not replace it; give another name")
 
 
-def _empty(folder: Path) -> None:
-    for entry in folder.iterdir():
-        if entry.is_dir():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()
-
-
-def _swap(partial: Path, target: Path) -> None:
+def _swap(new: Path, target: Path) -> None:
     """Two renames where there is an old store: a folder cannot be renamed over one that is not empty."""
     old = _beside(target, "replaced")
     try:
         if target.exists():
             target.rename(old)
-        partial.rename(target)
+        new.rename(target)
     finally:
         _finish_interrupted_swap(target)
     sync_folder(target.parent)

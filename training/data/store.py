@@ -3,13 +3,15 @@
 Shape legend: T_total frames of all sequences one after another, J joints, C coordinates, N sequences, M samples,
 S labelled segments. The arrays, each compressed without loss and ending with a crc32c:
 
-    frames [T_total, J, C] float32, confidence [T_total, J] float32 (optional), sequence_offsets [N+1] int64,
+    frames [T_total, J, C] float32 (in a compact store int16, in steps of `step` metres),
+    confidence [T_total, J] float32 (optional), sequence_offsets [N+1] int64,
     sequence_{sample, body, first_frame} [N] int64, sample_{frames, label, subject, camera, setup} [M] int64,
     segments [S, 4] int64 (sample, label, first frame, end frame exclusive), split/NAME [M] bool (True: training),
     sample_name_bytes [B] uint8 (UTF-8), sample_name_offsets [M+1] int64
 
 Attributes: format, version, layout, channels, fps (null: unknown), classes, reader, source, splits (the first is the
-default). Zarr reads a chunk that is missing as zeros; here that is an error, because the manifest lists it.
+default), step (of compact stores). Zarr reads a chunk that is missing as zeros; here that is an error, because the
+manifest lists it.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import zarr
@@ -26,7 +28,11 @@ import zarr
 from hitrs_fast.skeleton import SkeletonLayout
 
 from .manifest import Manifest, file_problems, read_manifest
+from .places import Place, place_of
 from .records import DataError
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
 
 
 def _column(name: str) -> cached_property[np.ndarray]:
@@ -50,24 +56,27 @@ class Store:
     sample_setup = _column("sample_setup")  # [M]
     segments = _column("segments")  # [S, 4]
 
-    def __init__(self, path: Path, group: zarr.Group, manifest: Manifest) -> None:
-        self.path = path
+    def __init__(self, place: Place, manifest: Manifest) -> None:
+        self.path = str(place)
         self.counts = manifest.counts  # samples, sequences, frames, segments
         self.fingerprint = manifest.checksum  # differs wherever any byte of the store does
         self.has_confidence = "confidence/zarr.json" in manifest.files
-        self._group = group
+        self._place, self._group = place, place.group()
+        self._arrays: dict[str, zarr.Array] = {}
 
     @classmethod
-    def open(cls, path: str | Path) -> Store:
-        """DataError for a missing, unfinished or visibly damaged store (file list, sizes, every `zarr.json`)."""
-        folder = Path(path)
-        manifest = read_manifest(folder)
-        problems = file_problems(folder, manifest, read=lambda name: name.endswith("zarr.json"))
+    def open(cls, where: str | Path | ObjectStore) -> Store:
+        """A store in a folder, at a URL such as s3://bucket/name.zarr, or in an obstore store.
+
+        DataError for a missing, unfinished or visibly damaged one (file list, sizes, every `zarr.json`).
+        """
+        place = place_of(where)
+        manifest = read_manifest(place)
+        problems = file_problems(place, manifest, read=lambda name: name.endswith("zarr.json"))
         if problems:
             more = f" and {len(problems) - 1} more problems" if len(problems) > 1 else ""
-            raise DataError(f"{folder} is damaged: {problems[0]}{more}; convert the data again with --overwrite")
-        group = zarr.open_group(folder, mode="r", zarr_format=3, use_consolidated=False)
-        return cls(folder, group, manifest)
+            raise DataError(f"{place} is damaged: {problems[0]}{more}; convert the data again with --overwrite")
+        return cls(place, manifest)
 
     @cached_property
     def layout(self) -> SkeletonLayout:
@@ -127,10 +136,19 @@ class Store:
 
     def chunks(self, name: str = "frames") -> Iterator[np.ndarray]:
         """The stored chunks of an array in order; the last may be shorter. Chunks divide the first axis alone."""
+        for number in range(-(-self.shape(name)[0] // self.chunk_rows(name))):
+            yield self.chunk(number, name)
+
+    def chunk_rows(self, name: str) -> int:
+        """Rows of a chunk of this array."""
+        return self._member(name).chunks[0]
+
+    def chunk(self, number: int, name: str = "frames") -> np.ndarray:
+        """One stored chunk; coordinates in metres, float32."""
         array = self._member(name)
         size = array.chunks[0]
-        for number, first in enumerate(range(0, array.shape[0], size)):
-            yield self._read(array, slice(first, first + size), number)
+        chunk = self._read(array, slice(number * size, (number + 1) * size), number)
+        return chunk * np.float32(self._attributes["step"]) if chunk.dtype == np.int16 else chunk
 
     def shape(self, name: str) -> tuple[int, ...]:
         return self._member(name).shape
@@ -138,7 +156,7 @@ class Store:
     def array(self, name: str) -> np.ndarray:
         """The whole of a stored array, in memory."""
         array = self._member(name)
-        out = np.empty(array.shape, array.dtype)
+        out = np.empty(array.shape, np.float32 if array.dtype == np.int16 else array.dtype)
         first = 0
         for chunk in self.chunks(name):
             out[first : first + len(chunk)] = chunk
@@ -146,17 +164,19 @@ class Store:
         return out
 
     def _member(self, name: str) -> zarr.Array:
-        try:
-            return cast(zarr.Array, self._group[name])
-        except KeyError:
-            raise DataError(f"{self.path}: the array {name} is missing; convert the data again") from None
+        if name not in self._arrays:
+            try:
+                self._arrays[name] = cast(zarr.Array, self._group[name])
+            except KeyError:
+                raise DataError(f"{self.path}: the array {name} is missing; convert the data again") from None
+        return self._arrays[name]
 
     def _read(self, array: zarr.Array, part: slice, number: int) -> np.ndarray:
         """`part` of `array`, which lies in the chunk with this number along the first axis."""
-        file = self.path / array.path / "/".join(["c", str(number), *["0"] * (array.ndim - 1)])
-        if not file.is_file():  # Zarr would read zeros
-            raise DataError(f"{file} is missing; convert the data again with --overwrite")
+        file = "/".join([array.path, "c", str(number), *["0"] * (array.ndim - 1)])
+        if not self._place.has(file):  # Zarr would read zeros
+            raise DataError(f"{self.path}: {file} is missing; convert the data again with --overwrite")
         try:
             return np.asarray(array[part])
         except (ValueError, RuntimeError, OSError) as error:
-            raise DataError(f"{file} cannot be read ({error}); convert the data again with --overwrite") from error
+            raise DataError(f"{self.path}: {file} cannot be read ({error}); convert again with --overwrite") from error

@@ -10,7 +10,7 @@ import logging
 import math
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib import metadata
@@ -19,14 +19,16 @@ from typing import Any
 
 import numpy as np
 
-from .manifest import FORMAT, VERSION, write_manifest
-from .records import UNKNOWN, DataError, Reader, Sample, Sequence, Source
+from .journal import Journal, Row, key_of
+from .manifest import FORMAT, VERSION, list_files, write_manifest
+from .records import UNKNOWN, DataError, Interrupted, Reader, Resumable, Sample, Sequence, Source
 from .replace import new_store
 from .splits import hashed_split, parse_rule, split_from_rule
 from .validate import check_sample, named
 from .zarr_arrays import GrowingArray, WriteThread, create_array, create_group
 
 CHUNK_FRAMES = 65536
+STEP = 0.0002  # metres, of compact coordinates
 SAMPLE_COLUMNS = ("frames", "label", "subject", "camera", "setup")
 log = logging.getLogger(__name__)
 
@@ -47,28 +49,52 @@ def write_store(
     reader: Reader,
     overwrite: bool = False,
     rules: Collection[str] = (),
-    progress: Callable[[Reader], Iterable[Sample]] = iter,
+    progress: Callable[[Iterable[Sample], Reader, int], Iterable[Sample]] = lambda samples, *_: samples,
     chunk_frames: int = CHUNK_FRAMES,
+    compact: bool = False,
 ) -> Summary:
     """Convert everything `reader` yields into a store at `path`, which appears complete or not at all.
 
     `rules` are splits as `NAME=KEY:VALUES`; they come before the reader's own, and the first split is the default.
-    `progress` wraps the reader as tqdm does. Memory: one chunk of `chunk_frames` frames, one sample, a few numbers
-    per sequence. DataError for an existing target without `overwrite`, an invalid sample, or no sample at all.
+    `compact` rounds coordinates to steps of 0.2 mm, so that none is off by more than 0.1 mm (and none beyond 6.55 m).
+    `progress` wraps the samples as tqdm does, and is told of the reader and how many samples were done before.
+    Memory: one chunk of `chunk_frames` frames, one sample, a few numbers per sequence. Interrupted, or refused by the
+    system (Interrupted), it leaves `path`.partial, from which the same call goes on; finished chunks are not written
+    again. DataError for an existing target without `overwrite`, an invalid sample, or no sample at all.
     """
     target = Path(path).resolve()
     for rule in rules:
         parse_rule(rule)  # before a conversion that may take hours
-    with new_store(target, overwrite) as folder, WriteThread(target) as thread:
-        writer = _Writer(thread, folder, reader.source, chunk_frames)
-        for sample in progress(reader):
-            writer.add(sample)
-        if not writer.names:
-            raise DataError(_nothing(reader))
-        splits = _splits(reader.source, list(rules), writer)
-        counts = thread.call(writer.finish, splits)
-        thread.call(write_manifest, folder, counts)
-    return Summary(str(path), counts["samples"], counts["sequences"], counts["frames"], list(reader.skipped))
+    with new_store(target, overwrite) as work, WriteThread(target) as thread:
+        settings = {"source": vars(reader.source), "rules": list(rules), "chunk": chunk_frames, "compact": compact}
+        journal = thread.call(Journal, work, key_of(reader.source.path, settings | {"version": _version()}))
+        try:
+            writer = _Writer(thread, journal, reader, chunk_frames, compact)
+            for sample in progress(_rest(reader, journal), reader, len(journal.rows)):
+                writer.add(sample)
+            if not writer.names:
+                raise DataError(_nothing(reader))
+            counts = thread.call(writer.finish, _splits(reader.source, list(rules), writer))
+            thread.call(write_manifest, journal.store, counts)
+        except DataError as error:
+            if not isinstance(error, Interrupted):
+                journal.discard()
+            raise
+    skipped = [(name, why) for row in journal.rows for name, why in row.skipped] + reader.skipped
+    return Summary(str(path), counts["samples"], counts["sequences"], counts["frames"], list(dict.fromkeys(skipped)))
+
+
+def _rest(reader: Reader, journal: Journal) -> Iterator[Sample]:
+    """The samples that are not in the journal."""
+    done = [row.name for row in journal.rows]
+    if done and isinstance(reader, Resumable):
+        reader.start_after(done[-1])
+        done = []
+    samples = iter(reader)
+    for name in done:
+        if (found := next(samples, None)) is None or found.name != name:
+            raise DataError(f"{named(reader.source)}: does not begin as it did when the conversion was interrupted")
+    yield from samples
 
 
 def _nothing(reader: Reader) -> str:
@@ -77,38 +103,78 @@ def _nothing(reader: Reader) -> str:
 
 
 class _Writer:
-    """Turns samples into arrays. Only `thread` touches the disk."""
+    """Turns samples into arrays, after those in the journal. Only `thread` touches the disk."""
 
-    def __init__(self, thread: WriteThread, folder: Path, source: Source, chunk_frames: int) -> None:
-        self.group = thread.call(create_group, folder)
-        self.source = source
+    def __init__(self, thread: WriteThread, journal: Journal, reader: Reader, chunk_frames: int, compact: bool) -> None:
+        self.group = thread.call(create_group, journal.store)
+        self.source = source = reader.source
+        self._compact = compact
         self.names: dict[str, None] = {}  # ordered
         self.columns: defaultdict[str, list[int]] = defaultdict(list)
-        self._growing = partial(GrowingArray, thread, self.group, chunk=chunk_frames)
+        self._journal, self._skipped, self._skips_seen = journal, reader.skipped, 0
+        self._pending: list[Row] = []  # samples that are not in the journal
+        self._growing = partial(self._growing_array, thread, chunk_frames)
         self._offsets = [0]
-        self._segments: list[tuple[int, int, int, int]] = []
-        self._frames = self._growing("frames", (source.layout.joints, source.channels))
+        self._segments: list[tuple[int, ...]] = []
+        self._frames = self._growing(
+            "frames",
+            (source.layout.joints, source.channels),
+            written=self._record,
+            dtype=np.int16 if compact else np.float32,
+        )
         self._confidence: GrowingArray | None = None
+        for row in journal.rows:
+            self._note(row)
+        self._frames.pass_over(self._offsets[-1])
+        if any(sure for row in journal.rows for *_, sure in row.sequences):
+            self._confidence = self._growing("confidence", (source.layout.joints,))
+            self._confidence.pass_over(self._offsets[-1])
+
+    def _growing_array(
+        self, thread: WriteThread, chunk: int, name: str, shape: tuple[int, ...], **more: Any
+    ) -> GrowingArray:
+        stored = chunk * sum(file.startswith(f"{name}/") for file in self._journal.files)
+        return GrowingArray(thread, self.group, name, shape, chunk, stored, **more)
 
     def add(self, sample: Sample) -> None:
         check_sample(sample, self.source)
         if sample.name in self.names:
             raise DataError(f"{named(self.source)}: two samples are named {sample.name!r}; names must differ")
-        number = len(self.names)
-        self.names[sample.name] = None
         for sequence in sample.sequences:
-            self._add_sequence(sequence, number)
-        for column in SAMPLE_COLUMNS:
-            self.columns[f"sample_{column}"].append(getattr(sample, column))
-        self._segments += [(number, *segment) for segment in sample.segments]
+            self._add_confidence(sequence)
+            self._frames.append(self._steps(sequence.joints, sample) if self._compact else sequence.joints)
+        row = Row.of(sample, self._skipped[self._skips_seen :])
+        self._skips_seen = len(self._skipped)
+        self._pending.append(row)
+        self._note(row)
 
-    def _add_sequence(self, sequence: Sequence, sample: int) -> None:
-        self._add_confidence(sequence)
-        self._frames.append(sequence.joints)
-        self._offsets.append(self._frames.length)
-        self.columns["sequence_sample"].append(sample)
-        self.columns["sequence_body"].append(sequence.body)
-        self.columns["sequence_first_frame"].append(sequence.first_frame)
+    def _steps(self, joints: np.ndarray, sample: Sample) -> np.ndarray:
+        steps = np.rint(joints / np.float32(STEP))
+        if np.abs(steps).max() > np.iinfo(np.int16).max:
+            where = f"{named(self.source)}: sample {sample.name!r}"
+            raise DataError(f"{where}: {np.abs(joints).max():g} m is more than --compact can hold (6.55); leave it out")
+        return steps.astype(np.int16)
+
+    def _note(self, row: Row) -> None:
+        number = len(self.names)
+        self.names[row.name] = None
+        for column, value in zip(SAMPLE_COLUMNS, row.columns, strict=True):
+            self.columns[f"sample_{column}"].append(value)
+        for frames, body, first_frame, _ in row.sequences:
+            self._offsets.append(self._offsets[-1] + frames)
+            self.columns["sequence_sample"].append(number)
+            self.columns["sequence_body"].append(body)
+            self.columns["sequence_first_frame"].append(first_frame)
+        self._segments += [(number, *segment) for segment in row.segments]
+
+    def _record(self) -> None:
+        """A chunk of frames is written, and the confidence's before it."""
+        paths = [
+            f"{name}/{file}" for name in ("frames", "confidence") for file in list_files(self._journal.store / name)
+        ]
+        chunks = [path for path in paths if "/c/" in path and path not in self._journal.files]
+        self._journal.add(chunks, self._pending)
+        self._pending = []
 
     def _add_confidence(self, sequence: Sequence) -> None:
         """The array starts with the first sequence that has a confidence; all before it get 1."""
@@ -134,7 +200,7 @@ class _Writer:
         self._write_names()
         for name, training in splits.items():
             self._write_small(f"split/{name}", training)
-        self.group.attrs.put(_attributes(self.source, list(splits)))
+        self.group.attrs.put(_attributes(self.source, list(splits)) | ({"step": STEP} if self._compact else {}))
         sequences = len(self._offsets) - 1
         return {
             "samples": len(self.names),

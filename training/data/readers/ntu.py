@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ import numpy as np
 from hitrs_fast.skeleton import NTU25
 
 from ..records import DataError, Sample, Sequence, Source
+from .parallel import default_workers, parallel_map
 from .skeleton_text import JOINTS, Recording, parse_skeleton
 
 FPS = 30.0
@@ -122,19 +124,30 @@ def published_splits(names: list[str], actions: int) -> dict[str, list[str]]:
 
 
 class NtuReader:
-    """Reads the `*.skeleton` files below `folder`, one at a time, sorted by name.
+    """Reads the `*.skeleton` files below `folder`, sorted by name, by `workers` processes (as many as there are cores).
 
     `bodies` is "tracked" or "first-two", `actions` 60 or 120. A file that cannot be used, or in which no body
     appears, is appended to `skipped`; `strict` raises DataError instead. The splits are computed from the names of
     all these files, so they may name recordings that are skipped later. `len` counts the files to be tried.
     """
 
-    def __init__(self, folder: str | Path, bodies: str = "tracked", actions: int = 60, strict: bool = False) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        bodies: str = "tracked",
+        actions: int = 60,
+        strict: bool = False,
+        workers: int | None = None,
+    ) -> None:
         if bodies not in BODIES:
             raise ValueError(f"bodies is {bodies!r}, not one of {', '.join(BODIES)}")
         if actions not in LARGEST:
             raise ValueError(f"actions is {actions}, not 60 or 120")
-        self._bodies, self._actions, self._strict = BODIES[bodies], actions, strict
+        if workers is not None and workers < 1:
+            raise DataError(f"workers is {workers}; it must be at least 1")
+        self._bodies, self._actions, self._strict = bodies, actions, strict
+        self._workers = workers or default_workers()
+        self._after = ""
         self.skipped: list[tuple[str, str]] = []
         self._files = self._usable(_skeleton_files(Path(folder)))
         if not self._files:
@@ -178,35 +191,47 @@ class NtuReader:
     def __len__(self) -> int:
         return len(self._files)
 
+    def start_after(self, name: str) -> None:
+        """Later iterations begin after the recording `name`."""
+        self._after = name
+
     def __iter__(self) -> Iterator[Sample]:
         del self.skipped[self._misnamed :]
-        for name, file in self._files.items():
-            try:
-                sample = self._read(name, file)
-            except DataError as error:
-                self._skip(name, error)
+        files = [file for name, file in self._files.items() if name > self._after]
+        read = partial(_sample_or_error, bodies=self._bodies)
+        for file, result in zip(files, parallel_map(read, files, self._workers), strict=True):
+            if isinstance(result, DataError):
+                self._skip(file.stem, result)
             else:
-                yield sample
+                yield result
 
-    def _read(self, name: str, file: Path) -> Sample:
-        try:
-            data = file.read_bytes()
-        except OSError as error:
-            raise DataError(f"{file}: cannot be read ({error.strerror})") from error
-        recording = parse_skeleton(data, str(file))
-        sequences = self._bodies(recording)
-        if not sequences:
-            raise DataError(f"{file}: no body appears in any of its {recording.frames} frames")
-        parsed = parse_name(name)
-        return Sample(
-            name,
-            recording.frames,
-            sequences,
-            label=parsed.action - 1,
-            subject=parsed.performer,
-            camera=parsed.camera,
-            setup=parsed.setup,
-        )
+
+def _sample_or_error(file: Path, bodies: str) -> Sample | DataError:
+    try:
+        return _sample(file, bodies)
+    except DataError as error:
+        return error
+
+
+def _sample(file: Path, bodies: str) -> Sample:
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror})") from error
+    recording = parse_skeleton(data, str(file))
+    sequences = BODIES[bodies](recording)
+    if not sequences:
+        raise DataError(f"{file}: no body appears in any of its {recording.frames} frames")
+    parsed = parse_name(file.stem)
+    return Sample(
+        file.stem,
+        recording.frames,
+        sequences,
+        label=parsed.action - 1,
+        subject=parsed.performer,
+        camera=parsed.camera,
+        setup=parsed.setup,
+    )
 
 
 def _skeleton_files(folder: Path) -> list[Path]:
