@@ -106,7 +106,47 @@ KINECT20 = SkeletonLayout(
     ),
     (-1, 0, 1, 2, 2, 4, 5, 6, 2, 8, 9, 10, 0, 12, 13, 14, 0, 16, 17, 18),
 )
-LAYOUTS = {layout.name: layout for layout in (NTU25, KINECT20)}
+# COCO's key points; the hips hang from the shoulders, as in its list of limbs, and the nose is the root.
+COCO17 = SkeletonLayout(
+    "coco17",
+    tuple(
+        (
+            "nose eye_left eye_right ear_left ear_right shoulder_left shoulder_right elbow_left elbow_right wrist_left "
+            "wrist_right hip_left hip_right knee_left knee_right ankle_left ankle_right"
+        ).split()
+    ),
+    (-1, 0, 0, 1, 2, 0, 0, 5, 6, 7, 8, 5, 6, 11, 12, 13, 14),
+    hip=11,
+)
+# Human3.6M in the order of VideoPose3D and its successors.
+H36M17 = SkeletonLayout(
+    "h36m17",
+    tuple(
+        (
+            "pelvis hip_right knee_right ankle_right hip_left knee_left ankle_left spine thorax neck head "
+            "shoulder_left elbow_left wrist_left shoulder_right elbow_right wrist_right"
+        ).split()
+    ),
+    (-1, 0, 1, 2, 0, 4, 5, 0, 7, 8, 9, 8, 11, 12, 8, 14, 15),
+)
+# MediaPipe (BlazePose).
+MEDIAPIPE33 = SkeletonLayout(
+    "mediapipe33",
+    tuple(
+        (
+            "nose eye_inner_left eye_left eye_outer_left eye_inner_right eye_right eye_outer_right ear_left ear_right "
+            "mouth_left mouth_right shoulder_left shoulder_right elbow_left elbow_right wrist_left wrist_right "
+            "pinky_left pinky_right index_left index_right thumb_left thumb_right hip_left hip_right knee_left "
+            "knee_right ankle_left ankle_right heel_left heel_right foot_index_left foot_index_right"
+        ).split()
+    ),
+    (
+        *(-1, 0, 1, 2, 0, 4, 5, 3, 6, 0, 0, 0, 0, 11, 12, 13, 14, 15, 16, 15, 16, 15, 16, 11, 12, 23, 24, 25, 26),
+        *(27, 28, 29, 30),
+    ),
+    hip=23,
+)
+LAYOUTS = {layout.name: layout for layout in (NTU25, KINECT20, COCO17, H36M17, MEDIAPIPE33)}
 
 
 def stream_of(frames: Tensor, starts: Tensor, layout: SkeletonLayout, stream: str) -> Tensor:

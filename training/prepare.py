@@ -6,14 +6,14 @@ import json
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
-from .data.records import DataError, Reader, Sample
+from .data.records import DataError, Reader, Sample, Source
 from .runtime import run
 
 LISTED = 20  # skipped files that are named
@@ -45,6 +45,8 @@ class Convert(ABC):
         reader = self.reader()
         summary = write_store(self.out, reader, self.overwrite, self.split, show_progress, compact=self.compact)
         report_skipped(summary.skipped)
+        for line in differences(reader.source, vars(summary), {name for name, _ in summary.skipped}):
+            print(f"warning: {line}", file=sys.stderr)
         print(json.dumps(vars(summary) | {"skipped": len(summary.skipped)}))
 
 
@@ -110,6 +112,50 @@ class Ntu120(Ntu60):
 
 
 @dataclass(kw_only=True)
+class NwUcla(ConvertRaw):
+    """Convert Northwestern-UCLA: the folder all_sqe of JSON files (RAW)."""
+
+    def reader(self) -> Reader:
+        from .data.readers.nw_ucla import NwUclaReader
+
+        return NwUclaReader(self.raw, self.strict)
+
+
+@dataclass(kw_only=True)
+class Pku1(ConvertRaw):
+    """Convert PKU-MMD I: a folder with its skeletons, labels and split files below it (RAW)."""
+
+    trim: bool = False
+    """One sample of each labelled segment, instead of whole recordings with segments."""
+
+    def reader(self) -> Reader:
+        return self._reader(1)
+
+    def _reader(self, part: int) -> Reader:
+        from .data.readers.pku import PkuReader
+
+        return PkuReader(self.raw, part, self.trim, self.strict)
+
+
+@dataclass(kw_only=True)
+class Pku2(Pku1):
+    """Convert PKU-MMD II: a folder with its skeletons, labels and split files below it (RAW)."""
+
+    def reader(self) -> Reader:
+        return self._reader(2)
+
+
+@dataclass(kw_only=True)
+class Pyskl(ConvertRaw):
+    """Convert a pickle of pyskl or mmaction2 (RAW), without running anything that is in it."""
+
+    def reader(self) -> Reader:
+        from .data.readers.pyskl import PysklReader
+
+        return PysklReader(self.raw, self.strict)
+
+
+@dataclass(kw_only=True)
 class Check:
     """Read every byte of a store; exit code 0 only if every checksum, count and index is right."""
 
@@ -150,6 +196,18 @@ def _progress_lines(samples: Iterable[Sample], total: int, done: int) -> Iterato
         yield sample
 
 
+def differences(source: Source, counts: Mapping[str, object], skipped: Collection[str]) -> list[str]:
+    """Where a store's counts are not those that are published for its data set, in words."""
+    for name, training in source.splits.items():
+        counts = {**counts, name: len(set(training) - set(skipped))}
+    return [
+        f"{source.path}: {counts[what]} {what if what not in source.splits else f'training samples of {what}'}, "
+        f"but {number} are published"
+        for what, number in source.published.items()
+        if what in counts and counts[what] != number
+    ]
+
+
 def report_skipped(skipped: Sequence[tuple[str, str]]) -> None:
     for name, reason in skipped[:LISTED]:
         print(f"skipped {name}: {reason}", file=sys.stderr)
@@ -162,6 +220,10 @@ Command = (
     | Annotated[Arrays, tyro.conf.subcommand("arrays")]
     | Annotated[Ntu60, tyro.conf.subcommand("ntu60")]
     | Annotated[Ntu120, tyro.conf.subcommand("ntu120")]
+    | Annotated[NwUcla, tyro.conf.subcommand("nw-ucla")]
+    | Annotated[Pku1, tyro.conf.subcommand("pku1")]
+    | Annotated[Pku2, tyro.conf.subcommand("pku2")]
+    | Annotated[Pyskl, tyro.conf.subcommand("pyskl")]
     | Annotated[Check, tyro.conf.subcommand("check")]
 )
 

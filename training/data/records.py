@@ -61,6 +61,8 @@ class Source:
     options: dict[str, Any] = field(default_factory=dict)  # of the reader, recorded in the store
     path: str = ""  # where the raw data were
     splits: dict[str, list[str]] = field(default_factory=dict)  # name -> names of the training samples
+    # What the data set's authors or the field count: "samples", "frames", "segments", or training samples of a split.
+    published: dict[str, int] = field(default_factory=dict)
 
 
 class Reader(Protocol):
