@@ -77,12 +77,24 @@ class Demo(Convert):
 
 @dataclass(kw_only=True)
 class Arrays(ConvertRaw):
-    """Convert arrays in an .npz file (RAW)."""
+    """Convert arrays in an .npz file (RAW), or .npy and .csv files, one recording each (RAW: a file or a folder)."""
+
+    layout: str | None = None
+    """The joints' layout by name: ntu25, kinect20, coco17, h36m17, mediapipe33. An .npz may describe its own."""
+    confidence: bool = False
+    """The last number of each joint in .npy and .csv files is its confidence, 0 to 1."""
 
     def reader(self) -> Reader:
         from .data.readers.arrays import ArraysReader
+        from .data.readers.plain import PlainReader
 
-        return ArraysReader(self.raw, strict=self.strict)
+        if self.raw.suffix == ".npz":
+            if self.confidence:
+                raise DataError(f"{self.raw}: --confidence is for .npy and .csv files")
+            return ArraysReader(self.raw, self.layout, self.strict)
+        if self.layout is None:
+            raise DataError(f"{self.raw}: .npy and .csv files need --layout, such as ntu25 or coco17")
+        return PlainReader(self.raw, self.layout, self.confidence, self.strict)
 
 
 @dataclass(kw_only=True)
