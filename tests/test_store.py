@@ -98,6 +98,8 @@ def read_everything(path: Path) -> None:
         getattr(store, f"sample_{name}")
     for name in store.split_names:
         store.split(name)
+    for name in store.labelled_lists:
+        store.labelled(name)
 
 
 def test_every_field_comes_back(tmp_path: Path) -> None:

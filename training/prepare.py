@@ -32,6 +32,8 @@ class Convert(ABC):
     """A split as NAME=KEY:VALUES (training values), e.g. cross-view=views:1,2. May be given again; the first is the
     default."""
 
+    label_seed: int = 0
+    """Of the lists of 1, 5 and 10 % of the training samples that keep their labels in semi-supervised training."""
     compact: bool = False
     """Round coordinates to steps of 0.2 mm: about a third of the size, at most 0.1 mm off, and none beyond 6.55 m."""
 
@@ -43,7 +45,15 @@ class Convert(ABC):
         from .data.writer import write_store
 
         reader = self.reader()
-        summary = write_store(self.out, reader, self.overwrite, self.split, show_progress, compact=self.compact)
+        summary = write_store(
+            self.out,
+            reader,
+            self.overwrite,
+            self.split,
+            show_progress,
+            compact=self.compact,
+            label_seed=self.label_seed,
+        )
         report_skipped(summary.skipped)
         for line in differences(reader.source, vars(summary), {name for name, _ in summary.skipped}):
             print(f"warning: {line}", file=sys.stderr)

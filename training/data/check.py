@@ -52,6 +52,7 @@ def _shape_problems(store: Store) -> Iterator[str]:
     expected |= {f"sequence_{name}": (sequences,) for name in ("sample", "body", "first_frame")}
     expected |= {f"sample_{name}": (samples,) for name in ("frames", "label", "subject", "camera", "setup")}
     expected |= {f"split/{name}": (samples,) for name in store.split_names}
+    expected |= {f"labelled/{name}": (samples,) for name in store.labelled_lists}
     if store.has_confidence:
         expected["confidence"] = (frames, joints)
     for name, shape in expected.items():

@@ -7,11 +7,12 @@ S labelled segments. The arrays, each compressed without loss and ending with a 
     confidence [T_total, J] float32 (optional), sequence_offsets [N+1] int64,
     sequence_{sample, body, first_frame} [N] int64, sample_{frames, label, subject, camera, setup} [M] int64,
     segments [S, 4] int64 (sample, label, first frame, end frame exclusive), split/NAME [M] bool (True: training),
+    labelled/NAME [M] bool (samples that keep their label in semi-supervised training, see `labelled`),
     sample_name_bytes [B] uint8 (UTF-8), sample_name_offsets [M+1] int64
 
 Attributes: format, version, layout, channels, fps (null: unknown), classes, reader, source, splits (the first is the
-default), step (of compact stores). Zarr reads a chunk that is missing as zeros; here that is an error, because the
-manifest lists it.
+default), labelled (how each list was drawn), step (of compact stores). Zarr reads a chunk that is missing as zeros; here
+that is an error, because the manifest lists it.
 """
 
 from __future__ import annotations
@@ -123,6 +124,17 @@ class Store:
         if name is not None and name not in known:
             raise DataError(f"{self.path} has no split {name!r}; it has {', '.join(known)}")
         return self.array(f"split/{name or known[0]}")
+
+    @property
+    def labelled_lists(self) -> dict[str, dict[str, Any]]:
+        """How each list of labelled samples was drawn: split, percent, kind, seed, samples, sha256."""
+        return self._attributes.get("labelled", {})
+
+    def labelled(self, name: str) -> np.ndarray:
+        """[M] bool: training samples that keep their label in the list called `name`, such as xsub-1-per-class."""
+        if name not in self.labelled_lists:
+            raise DataError(f"{self.path} has no list {name!r}; it has {', '.join(self.labelled_lists) or 'none'}")
+        return self.array(f"labelled/{name}")
 
     def read_frames(self) -> np.ndarray:
         """[T_total, J, C] float32: all frames, in memory."""

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from .journal import Journal, Row, key_of
+from .labelled import labelled_lists
 from .manifest import FORMAT, VERSION, list_files, write_manifest
 from .records import UNKNOWN, DataError, Interrupted, Reader, Resumable, Sample, Sequence, Source
 from .replace import new_store
@@ -52,11 +53,13 @@ def write_store(
     progress: Callable[[Iterable[Sample], Reader, int], Iterable[Sample]] = lambda samples, *_: samples,
     chunk_frames: int = CHUNK_FRAMES,
     compact: bool = False,
+    label_seed: int = 0,
 ) -> Summary:
     """Convert everything `reader` yields into a store at `path`, which appears complete or not at all.
 
     `rules` are splits as `NAME=KEY:VALUES`; they come before the reader's own, and the first split is the default.
-    `compact` rounds coordinates to steps of 0.2 mm, so that none is off by more than 0.1 mm (and none beyond 6.55 m).
+    `label_seed` draws the lists of `labelled`. `compact` rounds coordinates to steps of 0.2 mm, so that none is off by
+    more than 0.1 mm (and none beyond 6.55 m).
     `progress` wraps the samples as tqdm does, and is told of the reader and how many samples were done before.
     Memory: one chunk of `chunk_frames` frames, one sample, a few numbers per sequence. Interrupted, or refused by the
     system (Interrupted), it leaves `path`.partial, from which the same call goes on; finished chunks are not written
@@ -67,6 +70,7 @@ def write_store(
         parse_rule(rule)  # before a conversion that may take hours
     with new_store(target, overwrite) as work, WriteThread(target) as thread:
         settings = {"source": vars(reader.source), "rules": list(rules), "chunk": chunk_frames, "compact": compact}
+        settings["label_seed"] = label_seed
         journal = thread.call(Journal, work, key_of(reader.source.path, settings | {"version": _version()}))
         try:
             writer = _Writer(thread, journal, reader, chunk_frames, compact)
@@ -74,7 +78,7 @@ def write_store(
                 writer.add(sample)
             if not writer.names:
                 raise DataError(_nothing(reader))
-            counts = thread.call(writer.finish, _splits(reader.source, list(rules), writer))
+            counts = thread.call(writer.finish, _splits(reader.source, list(rules), writer), label_seed)
             thread.call(write_manifest, journal.store, counts)
         except DataError as error:
             if not isinstance(error, Interrupted):
@@ -188,7 +192,7 @@ class _Writer:
         else:
             self._confidence.append(sequence.confidence)
 
-    def finish(self, splits: dict[str, np.ndarray]) -> dict[str, int]:
+    def finish(self, splits: dict[str, np.ndarray], label_seed: int) -> dict[str, int]:
         """Write all that is left; returns the counts for the manifest."""
         self._frames.flush()
         if self._confidence is not None:
@@ -200,7 +204,12 @@ class _Writer:
         self._write_names()
         for name, training in splits.items():
             self._write_small(f"split/{name}", training)
-        self.group.attrs.put(_attributes(self.source, list(splits)) | ({"step": STEP} if self._compact else {}))
+        labels = np.array(self.columns["sample_label"], np.int64)
+        lists = labelled_lists(splits, list(self.names), labels, label_seed)
+        for name, kept, _ in lists:
+            self._write_small(f"labelled/{name}", kept)
+        about = {"labelled": {name: about for name, _, about in lists}} | ({"step": STEP} if self._compact else {})
+        self.group.attrs.put(_attributes(self.source, list(splits)) | about)
         sequences = len(self._offsets) - 1
         return {
             "samples": len(self.names),
