@@ -231,3 +231,15 @@ def test_real_files_are_read_whole(file: str, samples: int, layout: str, trainin
     assert sum(len(sample.segments) for sample in found) == segments
     if training is not None:
         assert len(set(reader.source.splits["default"])) == training
+
+
+def test_confidence(tmp_path: Path) -> None:
+    joints = np.random.default_rng(0).normal(size=(5, 20, 3)).astype(np.float32)
+    confidence = np.linspace(0, 1, 100, dtype=np.float32).reshape(5, 20)
+    np.savez(tmp_path / "a.npz", joints=joints, lengths=[2, 3], confidence=confidence)
+    first, second = list(ArraysReader(tmp_path / "a.npz"))
+    np.testing.assert_array_equal(second.sequences[0].confidence, confidence[2:])
+    assert first.sequences[0].confidence.shape == (2, 20)
+    np.savez(tmp_path / "b.npz", joints=joints, lengths=[5], confidence=confidence * 2)
+    with pytest.raises(DataError, match=r"confidence\[2, 10\]"):
+        ArraysReader(tmp_path / "b.npz")

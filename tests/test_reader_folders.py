@@ -135,6 +135,28 @@ def test_pku_names_what_is_wrong(tmp_path: Path) -> None:
         PkuReader(tmp_path, part=2)
 
 
+def test_pku_one_bad_file_does_not_end_the_conversion(tmp_path: Path) -> None:
+    for name in ("0002-L", "0003-L", "0004-L", "0005-L"):
+        pku(tmp_path, name)
+    (tmp_path / "labels" / "0003-L.txt").write_text("nonsense\n")
+    (tmp_path / "skeletons" / "0004-L.txt").write_text("")
+    (tmp_path / "labels" / "0005-L.txt").write_text("")
+    for trim in (False, True):
+        reader = PkuReader(tmp_path, trim=trim)
+        assert {s.name[:6] for s in reader} == {"0002-L"}
+        assert [name for name, _ in reader.skipped] == ["0003-L", "0004-L", "0005-L"]
+
+
+def test_pku_an_empty_segment_is_named(tmp_path: Path) -> None:
+    pku(tmp_path, "0002-L")
+    file = tmp_path / "skeletons" / "0002-L.txt"
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join([*lines[:4], *[" ".join(["0"] * 150)] * 2]))
+    reader = PkuReader(tmp_path, trim=True)
+    assert [s.name for s in reader] == ["0002-L/000"]
+    assert reader.skipped == [("0002-L/001", "0002-L/001: no body appears in frames 5 to 6")]
+
+
 def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ucla(tmp_path / "ucla", "a01_s02_e00_v01", "a02_s02_e00_v03")
     main(["nw-ucla", str(tmp_path / "u.zarr"), "--raw", str(tmp_path / "ucla")])

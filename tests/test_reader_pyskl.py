@@ -63,9 +63,27 @@ def test_nothing_in_a_pickle_is_run(tmp_path: Path) -> None:
         PysklReader(path)
     assert not trap.exists()
     objects = annotation("v") | {"keypoint": np.array([Hostile(trap)], object)}
-    with pytest.raises(DataError, match="it wants"):
+    with pytest.raises(DataError, match="not plain numbers"):
         PysklReader(written(tmp_path / "b.pkl", [objects]))
     assert not trap.exists()
+
+
+class Forged:
+    """An array whose bytes its dtype would take for pointers, or that claims more than it holds."""
+
+    def __init__(self, code: str, shape: tuple[int, ...]) -> None:
+        self.code, self.shape = code, shape
+
+    def __reduce__(self) -> tuple:
+        return np.ndarray, (self.shape, self.code, b"A" * 8)
+
+
+@pytest.mark.parametrize("forged", [Forged("O", (1,)), Forged("f4", (2**40,)), Forged("f4", (1,))])
+def test_forged_arrays_are_refused(tmp_path: Path, forged: Forged) -> None:
+    path = tmp_path / "a.pkl"
+    path.write_bytes(pickle.dumps({"annotations": [annotation("v") | {"keypoint_score": forged}]}))
+    with pytest.raises(DataError, match=r"a\.pkl: "):
+        list(PysklReader(path, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -76,6 +94,8 @@ def test_nothing_in_a_pickle_is_run(tmp_path: Path) -> None:
         ({"keypoint": np.full((1, 4, 25, 3), np.nan, np.float32)}, "nan or infinite"),
         ({"keypoint": np.zeros((1, 4, 25, 3), np.float32)}, "no body appears"),
         ({"keypoint_score": np.zeros((1, 3, 25))}, "keypoint_score"),
+        ({"label": "kick"}, "'label' is 'kick'"),
+        ({"total_frames": 9}, "'total_frames' is 9"),
     ],
 )
 def test_one_bad_annotation_is_named(tmp_path: Path, change: dict, problem: str) -> None:
@@ -84,6 +104,12 @@ def test_one_bad_annotation_is_named(tmp_path: Path, change: dict, problem: str)
     assert [s.name for s in reader] == ["good"] and reader.skipped[0][0] == "bad"
     with pytest.raises(DataError, match=problem):
         list(PysklReader(path, strict=True))
+
+
+def test_numbered_splits(tmp_path: Path) -> None:
+    split = {"train1": ["v"], "test1": [], "train2": [], "test2": ["v"], "x_test": ["v"]}
+    reader = PysklReader(written(tmp_path / "a.pkl", [annotation("v")], split))
+    assert reader.source.splits == {"split1": ["v"], "split2": []}
 
 
 def test_bad_files_are_named(tmp_path: Path) -> None:

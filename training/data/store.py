@@ -11,8 +11,8 @@ S labelled segments. The arrays, each compressed without loss and ending with a 
     sample_name_bytes [B] uint8 (UTF-8), sample_name_offsets [M+1] int64
 
 Attributes: format, version, layout, channels, fps (null: unknown), classes, reader, source, splits (the first is the
-default), labelled (how each list was drawn), step (of compact stores). Zarr reads a chunk that is missing as zeros; here
-that is an error, because the manifest lists it.
+default), labelled (how each list was drawn), step (of compact stores). Zarr reads a chunk that is missing as zeros;
+here that is an error, because the manifest lists it.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ Shape legend: F frames of all recordings one after another, N recordings, J join
     is_train      [N] bool, becomes the split "default"
     joint_names   [J] text                              bones [J - 1, 2] int (parent, child)  or  parents [J] int
     frame_labels  [F] int, 0 = background, for untrimmed recordings
+    confidence    [F, J] float in 0..1
     frame_index   [F] int, the sensor's frame number: accepted, not used so far
 
 `joints` and `lengths` must be there. Where `frame_labels` is, `label_names` counts from the background. Where names
@@ -33,7 +34,7 @@ from ..records import UNKNOWN, DataError, Sample, Sequence, Source
 
 KEYS = (
     *("joints", "lengths", "names", "fps", "labels", "label_names", "subjects", "views", "is_train"),
-    *("joint_names", "bones", "parents", "frame_labels", "frame_index"),
+    *("joint_names", "bones", "parents", "frame_labels", "frame_index", "confidence"),
 )
 # By numpy's dtype.kind.
 KINDS = {"f": "floating-point numbers", "iu": "integers", "fiu": "a number", "U": "text", "b": "true or false"}
@@ -59,6 +60,7 @@ class ArraysReader:
         self._is_train = self._file.find("is_train", "b", (samples,))
         self._names = self._read_names()
         self._frame_labels = self._file.find("frame_labels", "iu", (len(self._joints),))
+        self._confidence = self._read_confidence()
         labels = self._file.find("labels", "iu", (samples,))
         classes = self._read_classes(labels)
         self._labels = _or_unknown(labels, samples)
@@ -83,6 +85,13 @@ class ArraysReader:
         total = sum(self._lengths.tolist())
         if total != len(self._joints):
             raise self._file.error(f"'lengths' add up to {total} frames, but 'joints' has {len(self._joints)}")
+
+    def _read_confidence(self) -> np.ndarray | None:
+        found = self._file.find("confidence", "f", self._joints.shape[:2])
+        if found is not None and not ((found >= 0) & (found <= 1)).all():
+            frame, joint = np.argwhere(~((found >= 0) & (found <= 1)))[0]
+            raise self._file.error(f"confidence[{frame}, {joint}] is {found[frame, joint]}, not between 0 and 1")
+        return None if found is None else found.astype(np.float32)
 
     def _read_names(self) -> list[str]:
         given = self._file.find("names", "U", (len(self._lengths),))
@@ -139,7 +148,7 @@ class ArraysReader:
             yield Sample(
                 name,
                 len(joints),
-                [Sequence(joints)],
+                [Sequence(joints, confidence=None if self._confidence is None else self._confidence[start:end])],
                 label=int(self._labels[number]),
                 subject=int(self._subjects[number]),
                 camera=int(self._views[number]),

@@ -35,11 +35,14 @@ class FolderReader(ABC):
             try:
                 samples = self.read(name, file)
             except DataError as error:
-                if self._strict:
-                    raise
-                self.skipped.append((name, str(error)))
+                self.skip(name, error)
                 continue
             yield from (sample for sample in samples if sample.name > self._after)
+
+    def skip(self, name: str, error: DataError) -> None:
+        if self._strict:
+            raise error
+        self.skipped.append((name, str(error)))
 
     @abstractmethod
     def read(self, name: str, file: Path) -> list[Sample]:

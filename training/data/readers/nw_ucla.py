@@ -62,7 +62,7 @@ def _joints(file: Path) -> np.ndarray:
     """`[T, 20, 3]` float32."""
     try:
         content = json.loads(read_text(file))
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise DataError(f"{file}: is damaged ({error})") from error
     if not isinstance(content, dict) or "skeletons" not in content:
         raise DataError(f"{file}: has no 'skeletons'")

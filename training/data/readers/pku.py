@@ -41,11 +41,15 @@ class PkuReader(FolderReader):
     def __init__(self, folder: str | Path, part: int = 1, trim: bool = False, strict: bool = False) -> None:
         named = [file for file in files_below(folder, "*.txt") if re.fullmatch(NAMES[part], file.stem)]
         labels = {file: is_label(file) for file in named}
-        self._labels = by_stem([file for file, label in labels.items() if label])
-        super().__init__(by_stem([file for file, label in labels.items() if not label]), strict)
+        skeletons = by_stem([file for file, label in labels.items() if label is False])
+        # An empty file says nothing of itself: it is what its name still lacks.
+        self._labels = by_stem([f for f, label in labels.items() if label or (label is None and f.stem in skeletons)])
+        empty = [file for file, label in labels.items() if label is None and file.stem not in skeletons]
+        super().__init__(skeletons | by_stem(empty), strict)
         if not self._files:
             raise DataError(f"{folder}: no skeletons of PKU-MMD part {part} below it, named like {NAMES[part]}.txt")
         self._trim = trim
+        self._faults: dict[str, DataError] = {}
         self._segments = {name: self._read_segments(name) for name in self._files}
         actions = [f"A{number:02d}" for number in range(1, ACTIONS + 1)]
         counts = PUBLISHED[part]
@@ -61,8 +65,13 @@ class PkuReader(FolderReader):
         )
 
     def _read_segments(self, name: str) -> list[Segment]:
+        """None where there are none, or where they cannot be read, which `read` reports."""
         file = self._labels.get(name)
-        return [] if file is None else segments_of(read_text(file), str(file))
+        try:
+            return [] if file is None else segments_of(read_text(file), str(file))
+        except DataError as error:
+            self._faults[name] = error
+            return []
 
     def _splits(self, folder: Path) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
@@ -81,6 +90,8 @@ class PkuReader(FolderReader):
         return [f"{name}/{number:03d}" for number in range(len(self._segments.get(name, ())))]
 
     def read(self, name: str, file: Path) -> list[Sample]:
+        if name in self._faults:
+            raise self._faults[name]
         joints = joints_of(read_text(file), str(file))
         segments = self._segments[name]
         if not segments:
@@ -90,18 +101,25 @@ class PkuReader(FolderReader):
         whole = Sample(name, len(joints), bodies(joints), camera=VIEWS[name[-1]])
         if not self._trim:
             return [replace(whole, segments=segments)]
-        return [
-            replace(whole, name=own, frames=end - first, sequences=bodies(joints[first:end]), label=label - 1)
-            for own, (label, first, end) in zip(self._trimmed(name), segments, strict=True)
-            if joints[first:end].any()
-        ]
+        return self._cut(whole, joints, segments)
+
+    def _cut(self, whole: Sample, joints: np.ndarray, segments: list[Segment]) -> list[Sample]:
+        samples = []
+        for own, (label, first, end) in zip(self._trimmed(whole.name), segments, strict=True):
+            sequences = bodies(joints[first:end])
+            if sequences:
+                samples.append(replace(whole, name=own, frames=end - first, sequences=sequences, label=label - 1))
+            else:
+                self.skip(own, DataError(f"{own}: no body appears in frames {first + 1} to {end}"))
+        return samples
 
 
-def is_label(file: Path) -> bool:
-    """Skeletons and labels have the same names: a label's first line has four numbers."""
+def is_label(file: Path) -> bool | None:
+    """Skeletons and labels have the same names: a label's first line has four numbers. None for an empty file."""
     try:
         with file.open() as lines:
-            return len(re.split(r"[,\s]+", lines.readline().strip())) <= 4
+            first = lines.readline().strip()
+            return len(re.split(r"[,\s]+", first)) <= 4 if first else None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file}: cannot be read ({error})") from error
 

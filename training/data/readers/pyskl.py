@@ -4,12 +4,12 @@ A dictionary: `annotations`, a list of dictionaries with `frame_dir` (the name),
 `[M, T, V, C]` (bodies, frames, joints, coordinates), for 2-D poses also `keypoint_score` `[M, T, V]`; and `split`,
 lists of names (https://github.com/kennymckormick/pyskl, data/README.md). 3-D coordinates are metres, 2-D ones pixels.
 
-A pickle can run any program. This one may make numpy arrays, numbers, text, lists, tuples and dictionaries alone.
+A pickle can run any program. This one is read by `plain_pickle`, which makes arrays and plain containers alone.
 """
 
 from __future__ import annotations
 
-import pickle
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,28 +19,16 @@ import numpy as np
 from hitrs_fast.skeleton import LAYOUTS
 
 from ..records import UNKNOWN, DataError, Sample, Sequence, Source
+from .plain_pickle import load_plain
 
-_ADMITTED = {
-    *((module, name) for module in ("numpy", "numpy.core.multiarray", "numpy._core.multiarray")
-      for name in ("ndarray", "dtype", "_reconstruct", "scalar")),
-    ("numpy.core.numeric", "_frombuffer"), ("numpy._core.numeric", "_frombuffer"),
-    ("collections", "OrderedDict"), ("_codecs", "encode"),
-}  # fmt: skip
 _BY_JOINTS = {25: "ntu25", 17: "coco17", 20: "kinect20"}
-
-
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ADMITTED:
-            raise pickle.UnpicklingError(f"it wants {module}.{name}, which is not an array or a plain container")
-        return super().find_class(module, name)
 
 
 class PysklReader:
     """Reads the pickle at `path`, held in memory as a whole; one sequence for each body that appears.
 
-    Splits named `X_train` become `X`, others keep their names. An annotation that cannot be used is skipped, or raises
-    DataError if `strict`.
+    A split `X_train` becomes `X`, `train` becomes `default`, `train1` `split1`; `X_val` and `X_test` are what is left.
+    An annotation that cannot be used is skipped, or raises DataError if `strict`.
     """
 
     def __init__(self, path: str | Path, strict: bool = False) -> None:
@@ -54,7 +42,7 @@ class PysklReader:
             raise self._error(
                 f"its first 'keypoint' has shape {list(shape)}; known is [M, T, V, C] with V one of {known}"
             )
-        labels = [int(a.get("label", UNKNOWN)) for a in self._annotations]
+        labels = [label for a in self._annotations if isinstance(label := a.get("label"), int)]
         self.source = Source(
             layout=LAYOUTS[_BY_JOINTS[shape[2]]],
             channels=shape[3],
@@ -66,14 +54,7 @@ class PysklReader:
         )
 
     def _load(self) -> dict[str, Any]:
-        try:
-            with self._path.open("rb") as file:
-                content = _Unpickler(file).load()
-        except OSError as error:
-            raise self._error(f"cannot be read ({error.strerror})") from error
-        # What a damaged or hostile pickle can raise, beside its own error: all of it comes from numpy and containers.
-        except (pickle.UnpicklingError, EOFError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
-            raise self._error(f"is not a pickle of arrays and plain containers, or is damaged: {error}") from error
+        content = load_plain(self._path)
         if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
             raise self._error("holds no list 'annotations'; an old mmaction pickle is a bare list and is not read")
         if not content["annotations"] or not all(isinstance(a, dict) for a in content["annotations"]):
@@ -106,6 +87,11 @@ class PysklReader:
         joints = joints.astype(np.float32)
         if not np.isfinite(joints).all():
             raise self._error(f"{name}: has nan or infinite coordinates")
+        label = annotation.get("label", UNKNOWN)
+        if not isinstance(label, int) or label < UNKNOWN:
+            raise self._error(f"{name}: 'label' is {label!r}, not a whole number")
+        if (total := annotation.get("total_frames", joints.shape[1])) != joints.shape[1]:
+            raise self._error(f"{name}: 'total_frames' is {total!r}, but 'keypoint' has {joints.shape[1]} frames")
         scores = self._scores(name, annotation, joints.shape[:3])
         sequences = [
             Sequence(body, number, confidence=None if scores is None else scores[number])
@@ -114,7 +100,6 @@ class PysklReader:
         ]
         if not sequences:
             raise self._error(f"{name}: no body appears in it")
-        label = int(annotation.get("label", UNKNOWN))
         return Sample(name, joints.shape[1], sequences, label, *_from_name(name))
 
     def _scores(self, name: str, annotation: dict[str, Any], shape: tuple[int, ...]) -> np.ndarray | None:
@@ -139,10 +124,12 @@ def _from_name(name: str) -> tuple[int, int, int]:
 
 
 def _training(splits: Any) -> dict[str, list[str]]:
-    """`X_train` and `X_val` are one split; what has no such pair is kept as it is."""
+    """Names of the training samples by split; see the reader."""
     found = {}
     for key, names in splits.items() if isinstance(splits, dict) else ():
-        if key.endswith(("_val", "_test")) or key in ("val", "test"):
+        if re.search(r"(^|_)(val|test)\d*$", key):
             continue
-        found["default" if key == "train" else key.removesuffix("_train")] = [str(name) for name in names]
+        training = re.fullmatch(r"(?:(.+)_)?train(\d*)", key)
+        name = key if training is None else (training[1] or "") + (f"split{training[2]}" if training[2] else "")
+        found[name or "default"] = [str(name) for name in names]
     return found
