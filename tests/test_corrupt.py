@@ -12,7 +12,7 @@ import hitrs_fast as hf
 from bench.reference import window_list
 from hitrs_fast.clips import Windows, clip_counts, clip_frames
 from hitrs_fast.ragged import rows_of, slots_of
-from training.data.corrupt import corrupt_joints, draw_order, draw_pairs, swap_positions
+from training.data.corrupt import _folded, corrupt_joints, draw_order, draw_pairs, select, swap_positions
 
 WINDOWS = Windows(7, 7, 2)
 lengths_lists = st.lists(st.integers(0, 60), min_size=1, max_size=6).filter(lambda n: sum(n) > 0)
@@ -161,3 +161,27 @@ def test_the_paper_draws_any_clip() -> None:
     rows = rows_of(lengths, 40)
     _, valid = draw_pairs(frames, lengths, rows, WINDOWS, hf.PretextConfig.preset("paper"), generator())
     assert valid.all()
+
+
+@pytest.mark.parametrize("probability", [0.01, 0.15, 0.9])
+def test_selected_places_are_independent(probability: float) -> None:
+    count = 400
+    hits = torch.zeros(3000, count + 1)
+    for seed, row in enumerate(hits):
+        place = select(count, probability, generator(seed), torch.device("cpu"))
+        inside = place[place < count]
+        assert len(inside.unique()) == len(inside) and (place.diff() >= 0).all()
+        row[place] = 1
+    hits = hits[:, :count]
+    error = (probability * (1 - probability) / 3000) ** 0.5
+    assert (hits.mean(0) - probability).abs().max() < 4.5 * error  # every place alike, the first and last too
+    assert hits.sum(1).var().item() == pytest.approx(count * probability * (1 - probability), rel=0.12)
+    both = (hits[:, 1:] * hits[:, :-1]).mean().item()
+    assert both == pytest.approx(probability**2, rel=0.05, abs=2e-5)
+
+
+@given(st.integers(1, 40), st.integers(1, 9))
+def test_boxes_by_folding(count: int, joints: int) -> None:
+    frames = torch.randn(count, joints, 3)
+    assert torch.equal(_folded(frames, torch.minimum), frames.amin(1))
+    assert torch.equal(_folded(frames, torch.maximum), frames.amax(1))

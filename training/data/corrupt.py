@@ -10,6 +10,7 @@ Shape legend: F frames (capacity), J joints, C coordinates, B sequences, K clips
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -54,11 +55,11 @@ def corrupt_joints(
     row = (place // joints).clamp(max=count - 1)
     kept = (place < spare) & rows.valid.index_select(0, row)
     sequence = rows.sequence.index_select(0, row)
-    kind = torch.rand(place.shape, generator=generator, device=frames.device)[:, None]
+    kind = torch.rand(place.shape, generator=generator, device=frames.device)
     fill = _filling(frames, rows, len(lengths), sequence, pretext, generator)
-    other = flat.index_select(0, _other_joint(row, place % joints, sequence, frames, lengths, rows, pretext, generator))
-    own = flat.index_select(0, place.clamp(max=spare - 1))
-    changed = torch.where(kind < FILLED, fill, torch.where(kind < REPLACED, other, own))
+    other = _other_joint(row, place % joints, sequence, frames, lengths, rows, pretext, generator)
+    source = torch.where(kind < REPLACED, other, place.clamp(max=spare - 1))
+    changed = torch.where(kind[:, None] < FILLED, fill, flat.index_select(0, source))
     place = torch.where(kept, place, spare)
     corrupted = torch.cat([flat, flat.new_zeros(1, channels)]).index_copy_(0, place, changed)
     selected = torch.zeros(spare + 1, dtype=torch.bool, device=frames.device).index_fill_(0, place, True)
@@ -86,12 +87,23 @@ def _filling(
         return frames.new_ones(())
     owner = rows.sequence[:, None].expand(-1, frames.shape[-1])
     box = []
-    for extreme, mode, of_frame in zip((math.inf, -math.inf), ("amin", "amax"), frames.aminmax(dim=1), strict=True):
-        of_frame = torch.where(rows.valid[:, None], of_frame, extreme)
+    for extreme, mode, fold in ((math.inf, "amin", torch.minimum), (-math.inf, "amax", torch.maximum)):
+        of_frame = torch.where(rows.valid[:, None], _folded(frames, fold), extreme)
         corner = frames.new_full((sequences, frames.shape[-1]), extreme).scatter_reduce_(0, owner, of_frame, mode)
         box.append(corner.index_select(0, sequence))
     low, high = box
     return low + torch.rand(low.shape, generator=generator, device=low.device, dtype=low.dtype) * (high - low)
+
+
+def _folded(frames: Tensor, fold: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """`[F, J, C]` to `[F, C]` by halving; on a CPU faster than a reduction over a middle axis."""
+    while (joints := frames.shape[1]) > 1:
+        half = joints // 2
+        folded = fold(frames[:, :half], frames[:, half : 2 * half])
+        if joints % 2:
+            folded[:, 0] = fold(folded[:, 0], frames[:, -1])
+        frames = folded
+    return frames[:, 0]
 
 
 def _other_joint(
@@ -134,7 +146,8 @@ def draw_pairs(
     index = window_rows(padded_window(rows.position, windows), rows.sequence, rows.valid, lengths, windows, zero_row)
     candidate = rows.valid
     if pretext.moving_clips_only:
-        moves = pad((frames[1:] != frames[:-1]).flatten(1).any(1), (1, 0)) & (rows.position > 0) & rows.valid
+        farthest = (frames[1:] - frames[:-1]).abs_().amax((1, 2))  # on a CPU faster than != and any()
+        moves = pad(farthest > 0, (1, 0)) & (rows.position > 0) & rows.valid
         candidate = candidate & pad(moves, (0, 1)).index_select(0, index.flatten()).view_as(index).any(1)
     chosen, found = _choose(candidate, lengths, generator)
     clip = index.index_select(0, chosen)
