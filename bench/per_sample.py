@@ -1,13 +1,16 @@
-"""The pre-training input pipeline as a data set of samples with loops has it: the baseline of `test_data.py`.
+"""The pre-training input pipeline as a data set of samples has it: the baselines of `test_data.py`.
 
 The rules are those of the authors' code (`PretextConfig()` and `AugmentConfig()`): one sample at a time is cropped,
-augmented, corrupted joint by joint and cut into windows, and a batch is padded to its longest sample.
+augmented, corrupted and cut into windows, and a batch is padded to its longest sample. `PerSampleLoader` draws a
+sample's numbers at once and compares its frames at once; `LoopLoader` goes through frames, joints and clips one by one,
+as the rules are told in words.
 
 Shape legend: T frames, J joints, C coordinates, K clips, w frames of a clip.
 """
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
 
 import numpy as np
@@ -115,14 +118,47 @@ class PerSampleLoader:
                 return first, second
 
     def pair(self, x: np.ndarray) -> tuple[np.ndarray, bool]:
-        moves = np.zeros(len(x) + 2 * self.windows.pad, bool)
-        moves[self.windows.pad + 1 : self.windows.pad + len(x)] = (x[1:] != x[:-1]).any((1, 2))
-        candidates = [clip for clip in self.clips(len(x), 1) if moves[clip].any()]
+        candidates = self.moving(x, self.clips(len(x), 1))
         clip = candidates[self.rng.integers(len(candidates))] if candidates else self.clips(len(x), 1)[0]
         first, second = self.two(len(clip))
         swapped = clip.copy()
         swapped[[first, second]] = clip[[second, first]]
         return np.stack([clip, swapped]), bool(candidates)
+
+    def moving(self, x: np.ndarray, clips: np.ndarray) -> list[np.ndarray]:
+        """The clips in which a frame differs from the one before it."""
+        moves = np.zeros(len(x) + 2 * self.windows.pad, bool)
+        moves[self.windows.pad + 1 : self.windows.pad + len(x)] = (x[1:] != x[:-1]).any((1, 2))
+        return list(clips[moves[clips].any(1)])
+
+
+class LoopLoader(PerSampleLoader):
+    """The same by loops."""
+
+    def corrupted(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        frames, joints, _ = x.shape
+        selected, out = np.zeros((frames, joints), bool), x.copy()
+        for t in range(frames):
+            for j in range(joints):
+                if random.random() >= 0.15:
+                    continue
+                selected[t, j] = True
+                kind = random.random()
+                if kind < 0.8:
+                    out[t, j] = 1
+                elif kind < 0.9:
+                    other = (t + random.randrange(1, frames)) % frames
+                    out[t, j] = x[other, (j + random.randrange(1, joints)) % joints]
+        return out, selected
+
+    def moving(self, x: np.ndarray, clips: np.ndarray) -> list[np.ndarray]:
+        distance = np.abs(np.diff(x, axis=0, prepend=x[:1])).sum((1, 2))
+        found = []
+        for clip in clips:
+            inside = [f - self.windows.pad for f in clip if 0 < f - self.windows.pad < len(x)]
+            if sum(distance[t] for t in inside) > 0:
+                found.append(clip)
+        return found
 
 
 def _padded(arrays: list[np.ndarray], length: int) -> Tensor:
