@@ -177,4 +177,13 @@ def centre_on_hip(frames: Tensor, sequence: Tensor, sequences: int, layout: Skel
     row = torch.where((hip != 0).any(-1), torch.arange(count, device=frames.device), count)
     first = row.new_full((sequences,), count).scatter_reduce(0, sequence, row, "amin")
     origin = torch.where(first[:, None] < count, hip.index_select(0, first.clamp(max=count - 1)), 0)
-    return torch.where((frames != 0).any(-1, keepdim=True), frames - origin.index_select(0, sequence)[:, None], 0)
+    present = is_present(frames)[..., None].to(frames.dtype)
+    return torch.addcmul(frames, origin.index_select(0, sequence)[:, None], present, value=-1)
+
+
+def is_present(frames: Tensor) -> Tensor:
+    """Which joints `[..., J]` of `frames` `[..., J, C]` are there: those with a coordinate that is not zero."""
+    present = frames[..., 0] != 0  # coordinate by coordinate: twice as fast as any() over so short an axis
+    for axis in range(1, frames.shape[-1]):
+        present |= frames[..., axis] != 0
+    return present

@@ -7,7 +7,7 @@ import torch
 
 from hitrs_fast.ragged import rows_of
 from hitrs_fast.skeleton import LAYOUTS, centre_on_hip
-from training.data.augment import AugmentConfig, augment
+from training.data.augment import AugmentConfig, augment, subsets, transformed
 
 LENGTHS = torch.tensor([30, 0, 1, 50])
 JOINTS = 9
@@ -20,7 +20,7 @@ def run(config: AugmentConfig, interpolated: bool = False, seed: int = 0) -> tup
     frames[81:] = 0
     rows = rows_of(LENGTHS, 90)
     yes = torch.ones(4, dtype=torch.bool)
-    return frames, augment(frames, (frames != 0).any(-1), rows, yes, yes & interpolated, config, generator)
+    return frames, augment(frames, frames, rows, yes, yes & interpolated, config, generator)
 
 
 def test_scale_is_one_factor_for_a_sequence() -> None:
@@ -54,8 +54,7 @@ def test_rotation_keeps_heights_and_distances() -> None:
     before, after = run(AugmentConfig(operations=("scale",), probability=0.0, rotation=90.0))
     generator = torch.Generator().manual_seed(0)
     no = torch.zeros(4, dtype=torch.bool)
-    present = (before != 0).any(-1)
-    after = augment(before, present, rows_of(LENGTHS, 90), no, no, AugmentConfig(rotation=90.0), generator)
+    after = augment(before, before, rows_of(LENGTHS, 90), no, no, AugmentConfig(rotation=90.0), generator)
     assert not torch.allclose(before, after)
     torch.testing.assert_close(before[..., 1], after[..., 1])
     torch.testing.assert_close(before.norm(dim=-1), after.norm(dim=-1))
@@ -93,6 +92,32 @@ def test_interpolation_without_any_padding() -> None:
     rows, yes = rows_of(torch.tensor([5]), 5), torch.ones(1, dtype=torch.bool)
     frames = torch.arange(1.0, 6.0)[:, None, None].expand(-1, 2, 3)
     config = AugmentConfig(operations=("shear",), probability=0.0)
-    out = augment(frames, (frames != 0).any(-1), rows, yes, yes, config, torch.Generator().manual_seed(0))
-    sheared = augment(frames, (frames != 0).any(-1), rows, yes, ~yes, config, torch.Generator().manual_seed(0))
+    out = augment(frames, frames, rows, yes, yes, config, torch.Generator().manual_seed(0))
+    sheared = augment(frames, frames, rows, yes, ~yes, config, torch.Generator().manual_seed(0))
     assert torch.equal(out[4], sheared[4]) and not torch.equal(out[3], sheared[3])
+
+
+def test_noise_spares_what_was_missing_before_centring() -> None:
+    raw = torch.rand(40, JOINTS, 3) + 1
+    raw[:, 3] = 0
+    centred = raw - raw[:, :1]
+    centred[:, 3] = 0  # as centring leaves it; joint 0 is at the origin, but there
+    rows, yes = rows_of(torch.tensor([40]), 40), torch.ones(1, dtype=torch.bool)
+    config = AugmentConfig(operations=("noise",), noise_per_frame=True)
+    moved = augment(centred.clone(), raw, rows, yes, ~yes, config, torch.Generator().manual_seed(0)) - centred
+    assert (moved[:, 3] == 0).all() and (moved[:, 0] != 0).any()
+
+
+def test_subsets_are_uniform() -> None:
+    picked = subsets(60_000, 7, 3, torch.zeros(()), torch.Generator().manual_seed(0))
+    assert picked.shape == (60_000, 3) and picked.min() == 0 and picked.max() == 6
+    kinds, counts = picked.sort(1).values.unique(dim=0, return_counts=True)
+    assert (kinds.diff(dim=1) > 0).all() and len(kinds) == 35
+    assert (counts / (60_000 / 35) - 1).abs().max() < 0.1
+    assert subsets(5, 4, 4, torch.zeros(()), torch.Generator()).sort(1).values.tolist() == [[0, 1, 2, 3]] * 5
+
+
+def test_transformed_is_a_matrix_product() -> None:
+    for channels in (2, 3):
+        frames, matrix = torch.randn(6, 5, channels).double(), torch.randn(6, channels, channels).double()
+        torch.testing.assert_close(transformed(frames, matrix), frames @ matrix)

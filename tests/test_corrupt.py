@@ -10,9 +10,17 @@ from hypothesis import strategies as st
 
 import hitrs_fast as hf
 from bench.reference import window_list
-from hitrs_fast.clips import Windows, clip_counts, clip_frames
+from hitrs_fast.clips import Windows, clip_counts, clip_frames, padded_window, window_rows
 from hitrs_fast.ragged import rows_of, slots_of
-from training.data.corrupt import corrupt_joints, draw_order, draw_pairs, swap_positions
+from training.data.corrupt import (
+    _folded,
+    _in_moving_clips,
+    corrupt_joints,
+    draw_order,
+    draw_pairs,
+    select,
+    swap_positions,
+)
 
 WINDOWS = Windows(7, 7, 2)
 lengths_lists = st.lists(st.integers(0, 60), min_size=1, max_size=6).filter(lambda n: sum(n) > 0)
@@ -161,3 +169,45 @@ def test_the_paper_draws_any_clip() -> None:
     rows = rows_of(lengths, 40)
     _, valid = draw_pairs(frames, lengths, rows, WINDOWS, hf.PretextConfig.preset("paper"), generator())
     assert valid.all()
+
+
+@pytest.mark.parametrize("probability", [0.01, 0.15, 0.9])
+def test_selected_places_are_independent(probability: float) -> None:
+    count = 400
+    hits = torch.zeros(3000, count + 1)
+    for seed, row in enumerate(hits):
+        place = select(count, probability, generator(seed), torch.device("cpu"))
+        inside = place[place < count]
+        assert len(inside.unique()) == len(inside) and (place.diff() >= 0).all()
+        row[place] = 1
+    hits = hits[:, :count]
+    error = (probability * (1 - probability) / 3000) ** 0.5
+    assert (hits.mean(0) - probability).abs().max() < 4.5 * error  # every place alike, the first and last too
+    assert hits.sum(1).var().item() == pytest.approx(count * probability * (1 - probability), rel=0.12)
+    both = (hits[:, 1:] * hits[:, :-1]).mean().item()
+    assert both == pytest.approx(probability**2, rel=0.05, abs=2e-5)
+
+
+@given(st.integers(1, 40), st.integers(1, 9))
+def test_boxes_by_folding(count: int, joints: int) -> None:
+    frames = torch.randn(count, joints, 3)
+    assert torch.equal(_folded(frames, torch.minimum), frames.amin(1))
+    assert torch.equal(_folded(frames, torch.maximum), frames.amax(1))
+
+
+@given(lengths_lists, st.integers(0, 5), st.integers(2, 8), st.integers(1, 4), st.integers(0, 99))
+@settings(max_examples=100, deadline=None)
+def test_moving_clips_are_those_of_the_windows(
+    lengths: list[int], extra: int, window: int, dilate: int, seed: int
+) -> None:
+    windows, rng = Windows(window, 1, dilate), np.random.default_rng(seed)
+    frames = torch.from_numpy((rng.random((sum(lengths) + extra, 2, 3)) < 0.03).astype(np.float32))
+    counted = torch.tensor(lengths)
+    rows = rows_of(counted, len(frames))
+    found = _in_moving_clips(frames, rows, windows)
+    index = window_rows(padded_window(rows.position, windows), rows.sequence, rows.valid, counted, windows, len(frames))
+    moves = [False] * (len(frames) + 1)
+    for row in range(1, sum(lengths)):
+        moves[row] = bool(rows.position[row] > 0 and (frames[row] != frames[row - 1]).any())
+    expected = [any(moves[i] for i in clip) for clip in index.tolist()]
+    assert found[: sum(lengths)].tolist() == expected[: sum(lengths)] and not found[sum(lengths) :].any()

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from hitrs_fast.config import PRESETS
 from hitrs_fast.ragged import Rows
+from hitrs_fast.skeleton import is_present
 
 OPERATIONS = ("scale", "noise", "shear")
 SCALE = 0.2  # factors from 0.8 to 1.2
@@ -49,7 +50,7 @@ class AugmentConfig:
 
 def augment(
     frames: Tensor,
-    present: Tensor,
+    raw: Tensor,
     rows: Rows,
     augmented: Tensor,
     interpolated: Tensor,
@@ -58,16 +59,25 @@ def augment(
 ) -> Tensor:
     """frames `[F, J, C]` to the same shape; `augmented` and `interpolated` `[B]` bool.
 
-    `present` `[F, J]` bool: joints that are missing (zeros) stay so under the spatial operations. Interpolation takes
-    them as points like any other, as the authors do.
+    `raw` `[F, J, C]`, the coordinates before centring: joints that are missing there (zeros) stay so under the spatial
+    operations. Interpolation takes them as points like any other, as the authors do.
     """
     operation = torch.randint(len(config.operations), augmented.shape, generator=generator, device=frames.device)
     chosen = {name: augmented & (operation == i) for i, name in enumerate(config.operations)}
-    matrix = _matrices(chosen, config, frames, generator)
-    frames = frames @ matrix.index_select(0, rows.sequence)  # keeps zeros
+    frames = transformed(frames, _matrices(chosen, config, frames, generator).index_select(0, rows.sequence))
     if "noise" in chosen:
-        frames = _noisy(frames, present, rows, chosen["noise"], config, generator)
+        frames = _add_noise(frames, raw, rows, chosen["noise"], config, generator)
     return _interpolate(frames, rows, augmented & interpolated, generator)
+
+
+def transformed(frames: Tensor, matrix: Tensor) -> Tensor:
+    """`frames @ matrix`, `[F, J, C]` and `[F, C, C]`; for matrices so small twice as fast by columns on a CPU."""
+    out = torch.empty_like(frames)
+    for column, target in enumerate(out.unbind(-1)):
+        torch.mul(frames[..., 0], matrix[:, 0, column, None], out=target)
+        for row in range(1, frames.shape[-1]):
+            target.addcmul_(frames[..., row], matrix[:, row, column, None])
+    return out
 
 
 def _uniform(shape: tuple[int, ...], like: Tensor, generator: torch.Generator) -> Tensor:
@@ -98,10 +108,10 @@ def _rotations(degrees: Tensor) -> Tensor:
     return torch.stack([cos, zero, -sin, zero, one, zero, sin, zero, cos], -1).view(-1, 3, 3)
 
 
-def _noisy(
-    frames: Tensor, present: Tensor, rows: Rows, noisy: Tensor, config: AugmentConfig, generator: torch.Generator
+def _add_noise(
+    frames: Tensor, raw: Tensor, rows: Rows, noisy: Tensor, config: AugmentConfig, generator: torch.Generator
 ) -> Tensor:
-    """Offsets on NOISE_JOINTS joints of each of the `noisy` `[B]` sequences."""
+    """Adds offsets, in place, to NOISE_JOINTS joints of each of the `noisy` `[B]` sequences."""
     count, joints, size = frames.shape
     draws = count if config.noise_per_frame else len(noisy)
     joint = subsets(draws, joints, min(NOISE_JOINTS, joints), frames, generator)
@@ -109,9 +119,11 @@ def _noisy(
     if not config.noise_per_frame:
         joint, offset = joint.index_select(0, rows.sequence), offset.index_select(0, rows.sequence)
     place = (torch.arange(count, device=frames.device)[:, None] * joints + joint).flatten()
-    moved = present.flatten().index_select(0, place).view_as(joint) & noisy.index_select(0, rows.sequence)[:, None]
+    present = is_present(raw.flatten(0, 1).index_select(0, place)).view_as(joint)
+    moved = present & noisy.index_select(0, rows.sequence)[:, None]
     offset = torch.where(moved[..., None], offset, 0)
-    return frames.flatten(0, 1).index_add(0, place, offset.flatten(0, 1)).view_as(frames)
+    frames.view(-1, size).index_add_(0, place, offset.view(-1, size))
+    return frames
 
 
 def subsets(draws: int, items: int, size: int, like: Tensor, generator: torch.Generator) -> Tensor:
@@ -133,4 +145,7 @@ def _interpolate(frames: Tensor, rows: Rows, interpolated: Tensor, generator: to
     ratio = torch.where(interpolated, ratio, 0).index_select(0, rows.sequence)
     followed = (rows.sequence[1:] == rows.sequence[:-1]) & rows.valid[1:]  # padding bears the last sequence's number
     ratio = torch.where(followed, ratio[:-1], 0)[:, None, None]
-    return torch.cat([torch.lerp(frames[:-1], frames[1:], ratio), frames[-1:]])
+    out = torch.empty_like(frames)
+    torch.lerp(frames[:-1], frames[1:], ratio, out=out[:-1])
+    out[-1] = frames[-1]
+    return out

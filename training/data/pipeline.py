@@ -19,11 +19,10 @@ def model_frames(
 ) -> Tensor:
     """The stream `[F, J, C]` that an encoder of this configuration reads; without `augmentation` as `HiTRS.prepare`."""
     frames, rows = batch.frames, batch.rows
-    present = (frames != 0).any(-1)  # before centring, which moves a hip to zero
     if config.center:
         frames = centre_on_hip(frames, rows.sequence, len(batch.lengths), config.layout)
     if augmentation is not None:
-        frames = augment(frames, present, rows, batch.augmented, batch.interpolated, augmentation, generator)
+        frames = augment(frames, batch.frames, rows, batch.augmented, batch.interpolated, augmentation, generator)
     return stream_of(frames, rows.position == 0, config.layout, config.stream)
 
 

@@ -27,6 +27,7 @@ LOW, PAIRS = np.uint64(0xFF), np.uint64(0x000000FF000000FF)
 HIGHEST, ZEROS = (np.uint64(0x0101010101010101 * byte) for byte in (0x80, ord("0")))
 PRINTED, ABOVE_NINE = (np.uint64(0x0101010101010101 * byte) for byte in (0x80 - 33, 0x80 - 10))  # reach 0x80
 BODY = "frame %d, body %d"
+COUNTED = f"the number of joints in {BODY}"
 
 
 @dataclass(frozen=True)
@@ -84,13 +85,14 @@ class _Text:
 
     def body_id(self, at: int, *place: int) -> int:
         """An integer all the way: float64 merges ids of 17 digits."""
-        fields = self.line(at, BODY, *place).split()
-        if len(fields) != BODY_FIELDS:
-            raise self.error(at, f"{BODY % place} starts with {len(fields)} values, not {BODY_FIELDS}")
+        line = self.line(at, BODY, *place)
+        if (fields := self.fields.item(at)) != BODY_FIELDS:
+            raise self.error(at, f"{BODY % place} starts with {fields} values, not {BODY_FIELDS}")
+        first = line.split(None, 1)[0]
         try:
-            body = int(fields[0])
+            body = int(first)
         except ValueError:
-            raise self.error(at, f"the id of {BODY % place} is {_shown(fields[0])}, not an integer") from None
+            raise self.error(at, f"the id of {BODY % place} is {_shown(first)}, not an integer") from None
         if not -(2**63) <= body < 2**63:
             raise self.error(at, f"the id of {BODY % place} is {body}, more than 64 bits hold")
         return body
@@ -146,7 +148,7 @@ def _walk(text: _Text, frames: int) -> tuple[list[_Place], list[int]]:
         at += 1
         for position in range(bodies):
             ids.append(text.body_id(at, frame, position))
-            if (count := text.count(at + 1, f"the number of joints in {BODY}", frame, position)) != JOINTS:
+            if (count := text.count(at + 1, COUNTED, frame, position)) != JOINTS:
                 raise text.error(at + 1, f"{BODY % (frame, position)} has {count} joints, not {JOINTS}")
             places.append(_Place(at + 2, frame, position))
             at += 2 + JOINTS
