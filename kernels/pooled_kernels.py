@@ -125,6 +125,7 @@ def pooled_backward(
     if Visible is not None:
         Visible += sequence * v_n
     grad_u = tl.zeros([HP, EP], tl.float32)
+    excess = tl.zeros([HP], tl.float32)
     for start in range(0, tokens, BLOCK):
         row = start + tl.arange(0, BLOCK)
         there = seen(Visible, row, tokens, v_s)
@@ -135,6 +136,7 @@ def pooled_backward(
         grad_a = product(n, tl.trans(grad))
         a = tl.where(there[:, None], tl.exp2(score * LOG2E - lse[None, :]), 0.0)
         grad_score = a * (grad_a - delta[None, :])
+        excess += tl.sum(grad_score, 0)
         along = tl.sum(grad_score * score + a * grad_a, 1) / E
         a = a.to(u.dtype)
         grad_score = grad_score.to(u.dtype)
@@ -144,5 +146,8 @@ def pooled_backward(
         grad_x = rstd[:, None] * (grad_n - shift[:, None] - exact * along[:, None])
         at = GradX + sequence * gx_n + row[:, None] * gx_s + e * gx_e
         tl.store(at, grad_x.to(GradX.dtype.element_ty), (row < tokens)[:, None] & (e < E))
+    # The gradients of a softmax's scores add up to zero; by how much they do not, delta was rounded. It multiplies
+    # sum a n = out, so that much of it is taken back.
+    grad_u -= excess[:, None] * tl.load(out_at, real, 0.0).to(tl.float32)
     at, real = per_head(GradU + sequence * gu_n, gu_h, gu_e, H, E, HP, EP)
     tl.store(at, grad_u.to(GradU.dtype.element_ty), real)
