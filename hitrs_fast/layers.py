@@ -59,7 +59,7 @@ class Layer(nn.Module):
             return h + self.dropout(self.ffn_out(gelu(self.ffn_in(self.ffn_norm(h)))))
         norm, first, second = self.ffn_norm, self.ffn_in, self.ffn_out
         weights = (norm.weight, norm.bias, first.weight, first.bias, second.weight, second.bias)
-        p = self.dropout.p if self.training else 0.0
+        p = self.dropout.p if self.dropout.training else 0.0
         return gelu_mlp(h, *weights, p, draw_seed(h.device) if p else None, norm.eps, self.impl)
 
 

@@ -23,12 +23,14 @@ def clip_attention(q: Tensor, k: Tensor, v: Tensor, joints: int, self_visible: b
 
     q, k, v: `[clips, w * joints + 1, H, D]`, of any strides, float32, bfloat16 or float16 (and float64 in torch).
     Tokens are the joints of each frame, frame after frame, then CLS, which sees and is seen by all. A joint sees
-    itself if `self_visible`. Gives the same shape and dtype; softmax and sums are in float32.
+    itself if `self_visible`. Gives the same shape and dtype; softmax and sums are in float32. Autocast changes nothing:
+    the dtype is that of the projection before.
 
     Raises ValueError where the tokens are not whole frames and CLS; for `impl` see `dispatch.uses_triton`.
     """
     _check_clip(q.shape[1], joints)
     if uses_triton(impl, q):
+        _check_alike(q, k, v)
         return torch.ops.hitrs_fast.attention(q, k, v, joints, False, self_visible)[0]
     return reference.clip_attention(q, k, v, joints, self_visible)
 
@@ -45,6 +47,7 @@ def clip_attention_packed(qkv: Tensor, joints: int, self_visible: bool, impl: st
 def frame_attention(q: Tensor, k: Tensor, v: Tensor, impl: str = "auto") -> Tensor:
     """Attention among the joints of each frame: q, k, v `[F, J, H, D]`, of any strides, to the same shape."""
     if uses_triton(impl, q):
+        _check_alike(q, k, v)
         return torch.ops.hitrs_fast.attention(q, k, v, q.shape[1], True, True)[0]
     return reference.frame_attention(q, k, v)
 
@@ -54,6 +57,12 @@ def frame_attention_packed(qkv: Tensor, impl: str = "auto") -> Tensor:
     if uses_triton(impl, qkv):
         return torch.ops.hitrs_fast.attention_packed(qkv, qkv.shape[1], True, True)[0]
     return reference.frame_attention(*qkv.unbind(2))
+
+
+def _check_alike(q: Tensor, k: Tensor, v: Tensor) -> None:
+    if not q.shape == k.shape == v.shape or not q.dtype == k.dtype == v.dtype:
+        found = [(list(t.shape), t.dtype) for t in (q, k, v)]
+        raise ValueError(f"q, k and v must be alike, but are {found}")
 
 
 def _check_clip(tokens: int, joints: int) -> None:
@@ -174,15 +183,16 @@ def _(grad: Tensor, qkv: Tensor, *_: Any) -> Tensor:
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     *tensors, joints, same_frame, self_visible = inputs
+    ctx.set_materialize_grads(False)  # the log-sum-exp has none
     ctx.save_for_backward(*tensors, *output)
     ctx.rest = (joints, same_frame, self_visible)
 
 
-def _gradient(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+def _gradient(ctx: Any, grad: Tensor, _: None) -> tuple[Tensor | None, ...]:
     return *torch.ops.hitrs_fast.attention_backward(grad, *ctx.saved_tensors, *ctx.rest), None, None, None
 
 
-def _packed_gradient(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+def _packed_gradient(ctx: Any, grad: Tensor, _: None) -> tuple[Tensor | None, ...]:
     return torch.ops.hitrs_fast.attention_packed_backward(grad, *ctx.saved_tensors, *ctx.rest), None, None, None
 
 

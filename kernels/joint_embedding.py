@@ -34,11 +34,19 @@ def joint_embedding(
     by default). All of it is computed in float32, autocast or not: at 3 m, bfloat16 would round coordinates to 16 mm.
     """
     dtype = dtype or coordinates.dtype
-    if not uses_triton(impl, coordinates) or weight.shape[0] > LARGEST:
+    exact = torch.float64 if coordinates.dtype == torch.float64 else torch.float32
+    coordinates, weight, bias, position = (t.to(exact) for t in (coordinates, weight, bias, position))
+    norm = [t if t is None else t.to(exact) for t in (norm_weight, norm_bias)]
+    if not uses_triton(impl, coordinates):
         with torch.autocast(coordinates.device.type, enabled=False):
-            return reference.joint_embedding(coordinates, weight, bias, position, norm_weight, norm_bias, eps).to(dtype)
-    whole = [t if t is None else t.float() for t in (coordinates, weight, bias, position, norm_weight, norm_bias)]
-    return torch.ops.hitrs_fast.joint_embedding(*whole, eps, dtype)
+            return reference.joint_embedding(coordinates, weight, bias, position, norm[0], norm[1], eps).to(dtype)
+    (joints, channels), width = coordinates.shape[1:], weight.shape[0]
+    if weight.shape != (width, channels) or bias.shape != (width,) or position.shape != (joints, width):
+        shapes = [list(t.shape) for t in (coordinates, weight, bias, position)]
+        raise ValueError(f"coordinates, weight, bias and position have shapes {shapes}, which do not fit together")
+    if (norm_weight is None) != (norm_bias is None) or width > LARGEST:
+        raise ValueError(f"norm_weight and norm_bias go together, and the kernel takes up to {LARGEST} channels")
+    return torch.ops.hitrs_fast.joint_embedding(coordinates, weight, bias, position, *norm, eps, dtype)
 
 
 def _sizes(weight: Tensor) -> dict[str, int]:
@@ -106,7 +114,8 @@ def _(
     norm = weight.new_empty(0 if norm_weight is None else len(weight))
     position = weight.new_empty(coordinates.shape[1], len(weight))
     of_coordinates = weight.new_empty(coordinates.shape if into else 0)
-    return of_coordinates, torch.empty_like(weight), torch.empty_like(bias), position, norm, torch.empty_like(norm)
+    of_bias = bias.new_empty(bias.shape)
+    return of_coordinates, weight.new_empty(weight.shape), of_bias, position, norm, norm.new_empty(norm.shape)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

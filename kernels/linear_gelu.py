@@ -21,10 +21,13 @@ def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor, impl: str = "auto") -> 
     """
     if not uses_triton(impl, x):
         return reference.linear_gelu(x, weight, bias)
+    if x.shape[-1] != weight.shape[1] or bias.shape != weight.shape[:1]:
+        shapes = [list(t.shape) for t in (x, weight, bias)]
+        raise ValueError(f"x, weight and bias have shapes {shapes}, which do not fit together")
     dtype = operand_dtype(x.device, weight)
     rows = x.reshape(-1, x.shape[-1]).to(dtype).contiguous()
     out, _ = torch.ops.hitrs_fast.linear_gelu(rows, weight.to(dtype), bias)
-    return out.view(*x.shape[:-1], -1)
+    return out.view(*x.shape[:-1], weight.shape[0])
 
 
 @torch.library.custom_op("hitrs_fast::linear_gelu", mutates_args=())
@@ -39,7 +42,7 @@ def _linear_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tenso
 
     if rows:
         with launching_on(x):
-            linear_gelu_forward[grid](x, weight.contiguous(), bias, out, a, rows, E=width, HIDDEN=hidden)
+            linear_gelu_forward[grid](x, weight.contiguous(), bias.contiguous(), out, a, rows, E=width, HIDDEN=hidden)
     return out, a
 
 
@@ -62,7 +65,8 @@ def _linear_gelu_backward(grad: Tensor, a: Tensor, bias: Tensor) -> tuple[Tensor
 
 @_linear_gelu.register_fake
 def _(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    return x.new_empty(len(x), len(weight)), x.new_empty(len(x), len(weight))
+    shape = (x.shape[0], weight.shape[0])
+    return x.new_empty(shape), x.new_empty(shape)
 
 
 @_linear_gelu_backward.register_fake
@@ -71,6 +75,7 @@ def _(grad: Tensor, a: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _keep(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.set_materialize_grads(False)  # nobody asks for the gradient of a
     ctx.save_for_backward(*inputs, output[1])
 
 

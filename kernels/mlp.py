@@ -32,17 +32,23 @@ def gelu_mlp(
 ) -> Tensor:
     """h + Drop_p(W_out GELU(W_in LayerNorm(h) + b_in) + b_out), GELU by erf; `[..., E]` to the same shape and dtype.
 
-    w_in `[HIDDEN, E]`, w_out `[E, HIDDEN]`. With kernels the hidden layer never reaches memory, and the backward
-    computes it again: nothing but the inputs is kept. They hold up to 256 hidden channels; wider blocks run by
+    w_in `[HIDDEN, E]`, w_out `[E, HIDDEN]`. With kernels the hidden layer does not reach memory in the forward, and the
+    backward computes it again: nothing but the inputs is kept. They hold up to 256 hidden channels; wider blocks run by
     `linear_gelu` and torch. Matrix products are in the weights' dtype, or autocast's; all else is in float32.
 
     p, seed: dropout, by Philox from an int64 tensor of one element (`draw_seed`); `dropout_mask` reads it back. Without
         kernels torch draws the mask and `seed` is not read.
 
-    Raises ValueError for p outside [0, 1), and for p > 0 without a seed where a kernel needs one.
+    Raises ValueError for p outside [0, 1), for shapes that do not fit, and for p > 0 without a seed where a kernel needs one.
     """
     if not 0 <= p < 1:
         raise ValueError(f"p is {p}; a probability of dropout lies in [0, 1)")
+    hidden, width = w_in.shape
+    if h.shape[-1] != width or w_out.shape != (width, hidden) or b_in.shape != (hidden,) or b_out.shape != (width,):
+        shapes = [list(t.shape) for t in (h, w_in, b_in, w_out, b_out)]
+        raise ValueError(f"h, w_in, b_in, w_out, b_out have shapes {shapes}, which do not fit together")
+    if norm_weight.shape != (width,) or norm_bias.shape != (width,):
+        raise ValueError(f"norm_weight and norm_bias must have {width} elements")
     weights = (norm_weight, norm_bias, w_in, b_in, w_out, b_out)
     if not uses_triton(impl, h):
         return reference.gelu_mlp(h, *weights, p, eps=eps)
@@ -106,7 +112,8 @@ def _gelu_mlp(
 
     out = torch.empty_like(h)
     if len(h):
-        arguments = (h, norm_weight, norm_bias, w_in.contiguous(), b_in, w_out.contiguous(), b_out, seed, out)
+        weights = (t.contiguous() for t in (norm_weight, norm_bias, w_in, b_in, w_out, b_out))
+        arguments = (h, *weights, seed, out)
         sizes = _sizes(w_in, p)
         programs = -(-len(h) // sizes["BLOCK"])
         with launching_on(h):
@@ -125,12 +132,14 @@ def _gelu_mlp_backward(
     rows, (hidden, width) = len(h), w_in.shape
     if rows == 0:
         return tuple(torch.zeros_like(t) for t in (h, norm_weight, norm_bias, w_in, b_in, w_out, b_out))  # type: ignore[return-value]
-    grad, w_in, w_out = grad.contiguous(), w_in.contiguous(), w_out.contiguous()
+    grad, w_in, w_out, b_in = (t.contiguous() for t in (grad, w_in, w_out, b_in))
+    norm_weight, norm_bias = norm_weight.contiguous(), norm_bias.contiguous()
     grad_h = torch.empty_like(h)
     normal, (g, grad_a) = w_in.new_empty(rows, width), w_in.new_empty(2, rows, hidden)
     grad_z = w_in.new_empty(rows, width) if p > 0 or grad.dtype != w_in.dtype else None
-    along = w_in.float() @ norm_weight.float()
-    shift = b_in.float() + w_in.float() @ norm_bias.float()
+    with torch.autocast(h.device.type, enabled=False):
+        along = w_in.float() @ norm_weight.float()
+        shift = b_in.float() + w_in.float() @ norm_bias.float()
     sizes = _sizes(w_in, p)
     programs = -(-rows // sizes["BLOCK"])
     sums = [torch.empty(programs, size, device=h.device) for size in (hidden, width)]
@@ -142,7 +151,7 @@ def _gelu_mlp_backward(
     b1, b2 = (s.sum(0) for s in sums)
     # LayerNorm is linear in gamma and beta, so what they need is in the first product's gradient already.
     before = (grad_a.T @ normal).float()  # the gradient of W_in, were gamma 1 and beta 0
-    gamma, beta = (w_in.float() * before).sum(0), b1 @ w_in.float()
+    gamma, beta = (w_in.float() * before).sum(0), (w_in.float() * b1[:, None]).sum(0)
     grad_w_in = before * norm_weight.float() + b1[:, None] * norm_bias.float()
     grad_w_out = (grad if grad_z is None else grad_z).T @ g
     like = (norm_weight, norm_bias, w_in, b_in, w_out, b_out)
@@ -157,7 +166,7 @@ def _(h: Tensor, *_: Any) -> Tensor:
 
 @_gelu_mlp_backward.register_fake
 def _(grad: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
-    return tuple(torch.empty_like(t) for t in inputs[:7])
+    return tuple(t.new_empty(t.shape) for t in inputs[:7])
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

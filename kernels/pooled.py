@@ -13,6 +13,8 @@ from torch import Tensor
 from . import reference
 from .dispatch import launching_on, operand_dtype, uses_triton
 
+LARGEST = 512  # channels whose tile of 16 tokens fits the shared memory of all GPUs since sm_80
+
 
 def pooled_attention(
     query: Tensor,
@@ -30,10 +32,21 @@ def pooled_attention(
     query `[N, H, D]`; tokens `[N, S, E]` before LayerNorm; w_k, w_v `[H, D, E]`; visible bool `[N, S]`, at least one in
     each row; gives `[N, H, D]`. The projections are absorbed, so the tokens are read once and no key or value is made:
     with n = gamma n^ + beta, the scores are (gamma W_k^T q) . n^ and a constant, which a softmax does not see, and the
-    result is W_v (gamma sum a n^ + beta). The kernel makes sum a n^ of the tokens as they are.
+    result is W_v (gamma sum a n^ + beta). The kernel makes sum a n^ of the tokens as they are, up to 512 wide.
+
+    Raises ValueError for shapes that do not fit, and for wider tokens where the kernel is meant.
     """
     if not uses_triton(impl, tokens):
         return reference.pooled_attention(query, tokens, norm_weight, norm_bias, w_k, w_v, visible, eps)
+    if w_k.shape[-1] > LARGEST:
+        raise ValueError(f'tokens are {w_k.shape[-1]} wide, and the kernel takes {LARGEST}: choose impl="reference"')
+    (count, _, width), (heads, dim) = tokens.shape, query.shape[1:]
+    fits = query.shape[0] == count and w_k.shape == w_v.shape == (heads, dim, width)
+    if not fits or (visible is not None and visible.shape != tokens.shape[:2]):
+        shapes = [list(t.shape) for t in (query, tokens, w_k, w_v)]
+        raise ValueError(
+            f"query, tokens, w_k and w_v have shapes {shapes}, which do not fit together, or visible does not"
+        )
     dtype = operand_dtype(tokens.device, query)
     absorbed = torch.einsum("nhd,hde->nhe", query * query.shape[-1] ** -0.5, w_k)
     u = (absorbed * norm_weight).to(dtype)
@@ -99,6 +112,7 @@ def _(grad: Tensor, u: Tensor, tokens: Tensor, *_: Any) -> tuple[Tensor, Tensor]
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     u, tokens, visible, ctx.eps = inputs
+    ctx.set_materialize_grads(False)  # the log-sum-exp has none
     ctx.save_for_backward(u, tokens, visible, *output)
 
 

@@ -18,11 +18,11 @@ from .tuning import tuned
 
 # 4096 elements are 16 tokens of 256 channels: a clip's 176 tokens are 11 whole tiles.
 _FORWARD = [
-    triton.Config({"ELEMENTS": 4096}, num_warps=4, num_stages=2),
+    triton.Config({"ELEMENTS": 4096}, num_warps=4, num_stages=1),
     triton.Config({"ELEMENTS": 8192}, num_warps=4, num_stages=2),
 ]
-_BACKWARD = [triton.Config({"ELEMENTS": 4096}, num_warps=8, num_stages=2)]
-_KEY = ["H", "E", "Visible"]
+_BACKWARD = [triton.Config({"ELEMENTS": 4096}, num_warps=8, num_stages=1)]
+_KEY = ["H", "E"]
 LOG2E = tl.constexpr(1.4426950408889634)
 
 

@@ -121,5 +121,8 @@ def test_bad_input_is_named() -> None:
         clip_attention_packed(qkv, 5, True)
     with pytest.raises(ValueError, match="impl is 'cuda'"):
         frame_attention_packed(qkv, "cuda")
+    q, k, v = qkv[:, :11].unbind(2)
+    with pytest.raises(ValueError, match="must be alike"):
+        clip_attention(q, k[:, :6], v[:, :6], 5, True, "triton")
     with pytest.raises(TypeError, match="float64"):
         frame_attention_packed(qkv.double(), "triton")

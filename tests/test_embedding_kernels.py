@@ -89,3 +89,11 @@ def test_registered_as_torch_wants() -> None:
 def test_gradients_of_the_definition() -> None:
     leaves = [t.double().requires_grad_() for t in inputs_of(2, 3, 3, 5, True, "cpu").values()]
     assert torch.autograd.gradcheck(reference.joint_embedding, leaves)
+
+
+def test_bad_input_is_named() -> None:
+    inputs = inputs_of(2, 5, 3, 16, True, "cpu")
+    with pytest.raises(ValueError, match="do not fit together"):
+        joint_embedding(**inputs | {"position": inputs["position"][:1]}, impl="triton")
+    with pytest.raises(ValueError, match="go together"):
+        joint_embedding(**inputs | {"norm_bias": None}, impl="triton")

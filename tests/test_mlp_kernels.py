@@ -134,6 +134,18 @@ def test_any_leading_dimensions_strides_and_no_rows(device: str) -> None:
 
 
 @pytest.mark.parametrize("device", DEVICES)
+def test_vectors_of_any_strides(device: str) -> None:
+    ready(device, torch.float32)
+    inputs = block(12, 32, 16, torch.float32, device)
+    strided = {k: torch.stack([t, t], -1)[..., 0] if t.ndim == 1 else t for k, t in inputs.items()}
+    strided["b_in"] = inputs["b_in"][:1].expand(16)
+    check(lambda **inputs: gelu_mlp(**inputs, impl="triton"), reference.gelu_mlp, strided)
+    x = {"x": inputs["h"], "weight": inputs["w_in"].T.contiguous().T, "bias": strided["b_in"]}
+    check(lambda **inputs: linear_gelu(**inputs, impl="triton"), reference.linear_gelu, x)
+    assert linear_gelu(inputs["h"][:0], x["weight"], x["bias"], "triton").shape == (0, 16)
+
+
+@pytest.mark.parametrize("device", DEVICES)
 def test_under_autocast_products_are_half_and_gradients_whole(device: str) -> None:
     ready(device, torch.bfloat16)
     inputs = {k: t.requires_grad_() for k, t in block(20, 32, 16, torch.float32, device).items()}
@@ -153,6 +165,10 @@ def test_registered_as_torch_wants() -> None:
     torch.library.opcheck(torch.ops.hitrs_fast.gelu_mlp.default, (*inputs, 0.2, seed, 1e-5))
     torch.library.opcheck(torch.ops.hitrs_fast.gelu_mlp.default, (*inputs, 0.0, None, 1e-5))
     torch.library.opcheck(torch.ops.hitrs_fast.linear_gelu.default, (inputs[0], inputs[3], inputs[4]))
+    plain = [t.detach() for t in inputs]
+    plain[3], plain[5] = plain[3].T.contiguous().T, plain[5].T.contiguous().T
+    backward = (torch.randn(5, 16), *plain, 0.0, None, 1e-5)
+    torch.library.opcheck(torch.ops.hitrs_fast.gelu_mlp_backward.default, backward, test_utils="test_faketensor")
 
 
 def test_gradients_of_the_definitions() -> None:
@@ -168,3 +184,7 @@ def test_bad_input_is_named() -> None:
         gelu_mlp(**inputs, p=1.0)
     with pytest.raises(ValueError, match="draw_seed"):
         gelu_mlp(**inputs, p=0.2, impl="triton")
+    with pytest.raises(ValueError, match="do not fit together"):
+        gelu_mlp(**inputs | {"w_out": inputs["w_out"][:5]}, impl="triton")
+    with pytest.raises(ValueError, match="do not fit together"):
+        linear_gelu(inputs["h"], inputs["w_in"], inputs["b_in"][:3], "triton")

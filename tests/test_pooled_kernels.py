@@ -108,3 +108,14 @@ def test_gradients_of_the_definition() -> None:
     visible = torch.tensor([[True, True, False, True, False], [False, True, True, True, True]])
     leaves = [t.requires_grad_() for t in inputs.values()]
     assert torch.autograd.gradcheck(lambda *x: reference.pooled_attention(*x, visible), leaves)
+
+
+def test_bad_input_is_named() -> None:
+    inputs = inputs_of(2, 5, 16, 2, 16, False, torch.float32, "cpu")
+    with pytest.raises(ValueError, match="do not fit together"):
+        pooled_attention(**inputs | {"w_v": inputs["w_v"][:1]}, impl="triton")
+    with pytest.raises(ValueError, match="do not fit together"):
+        pooled_attention(**inputs, visible=torch.ones(2, 4, dtype=torch.bool), impl="triton")
+    wide = inputs_of(2, 5, 600, 2, 16, False, torch.float32, "cpu")
+    with pytest.raises(ValueError, match="600 wide"):
+        pooled_attention(**wide, impl="triton")

@@ -95,6 +95,8 @@ def test_forged_arrays_are_refused(tmp_path: Path, forged: Forged) -> None:
         ({"keypoint": np.zeros((1, 4, 25, 3), np.float32)}, "no body appears"),
         ({"keypoint_score": np.zeros((1, 3, 25))}, "keypoint_score"),
         ({"label": "kick"}, "'label' is 'kick'"),
+        ({"label": 10**7}, "not a whole number from 0"),
+        ({"keypoint": [[[1.0], [2.0, 3.0]]]}, "'keypoint' is not an array"),
         ({"total_frames": 9}, "'total_frames' is 9"),
     ],
 )

@@ -21,6 +21,7 @@ from hitrs_fast.skeleton import LAYOUTS
 from ..records import UNKNOWN, DataError, Sample, Sequence, Source
 from .plain_pickle import load_plain
 
+MOST_CLASSES = 10_000
 _BY_JOINTS = {25: "ntu25", 17: "coco17", 20: "kinect20"}
 
 
@@ -36,13 +37,16 @@ class PysklReader:
         self.skipped: list[tuple[str, str]] = []
         content = self._load()
         self._annotations = content["annotations"]
-        shape = np.shape(self._annotations[0].get("keypoint"))
+        first = self._annotations[0].get("keypoint")
+        shape = first.shape if isinstance(first, np.ndarray) else ()
         if len(shape) != 4 or shape[2] not in _BY_JOINTS:
             known = ", ".join(map(str, sorted(_BY_JOINTS)))
             raise self._error(
                 f"its first 'keypoint' has shape {list(shape)}; known is [M, T, V, C] with V one of {known}"
             )
-        labels = [label for a in self._annotations if isinstance(label := a.get("label"), int)]
+        if shape[2:] == (17, 3):
+            raise self._error("its 17 joints in 3-D may be Human3.6M's or COCO's; write them as .npy and give --layout")
+        labels = [label for a in self._annotations if _is_label(label := a.get("label"))]
         self.source = Source(
             layout=LAYOUTS[_BY_JOINTS[shape[2]]],
             channels=shape[3],
@@ -80,7 +84,9 @@ class PysklReader:
 
     def _sample(self, name: str, annotation: dict[str, Any]) -> Sample:
         wanted = (self.source.layout.joints, self.source.channels)
-        joints = np.asarray(annotation.get("keypoint"))
+        joints = annotation.get("keypoint")
+        if not isinstance(joints, np.ndarray):
+            raise self._error(f"{name}: 'keypoint' is not an array")
         found = f"{joints.dtype} {list(joints.shape)}"
         if joints.dtype.kind != "f" or joints.ndim != 4 or joints.shape[2:] != wanted or not joints.shape[1]:
             raise self._error(f"{name}: 'keypoint' is {found}, not floating-point [M, T, {wanted[0]}, {wanted[1]}]")
@@ -88,8 +94,8 @@ class PysklReader:
         if not np.isfinite(joints).all():
             raise self._error(f"{name}: has nan or infinite coordinates")
         label = annotation.get("label", UNKNOWN)
-        if not isinstance(label, int) or label < UNKNOWN:
-            raise self._error(f"{name}: 'label' is {label!r}, not a whole number")
+        if not _is_label(label):
+            raise self._error(f"{name}: 'label' is {label!r}, not a whole number from 0 to {MOST_CLASSES - 1}")
         if (total := annotation.get("total_frames", joints.shape[1])) != joints.shape[1]:
             raise self._error(f"{name}: 'total_frames' is {total!r}, but 'keypoint' has {joints.shape[1]} frames")
         scores = self._scores(name, annotation, joints.shape[:3])
@@ -123,11 +129,15 @@ def _from_name(name: str) -> tuple[int, int, int]:
     return parsed.performer, parsed.camera, parsed.setup
 
 
+def _is_label(label: Any) -> bool:
+    return isinstance(label, int) and UNKNOWN <= label < MOST_CLASSES
+
+
 def _training(splits: Any) -> dict[str, list[str]]:
     """Names of the training samples by split; see the reader."""
     found = {}
     for key, names in splits.items() if isinstance(splits, dict) else ():
-        if re.search(r"(^|_)(val|test)\d*$", key):
+        if not isinstance(names, list | tuple) or re.search(r"(^|_)(val|test)\d*$", str(key)):
             continue
         training = re.fullmatch(r"(?:(.+)_)?train(\d*)", key)
         name = key if training is None else (training[1] or "") + (f"split{training[2]}" if training[2] else "")
