@@ -155,7 +155,7 @@ def test_as_a_command_it_exits_with_2(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-def test_an_interrupted_command_leaves_nothing(tmp_path: Path) -> None:
+def test_an_interrupted_command_leaves_no_store(tmp_path: Path) -> None:
     store = tmp_path / "big.zarr"
     args = [*COMMAND, "demo", str(store), "--count", "200000"]
     process = subprocess.Popen(args, cwd=ROOT, stderr=subprocess.PIPE, text=True)
@@ -169,5 +169,5 @@ def test_an_interrupted_command_leaves_nothing(tmp_path: Path) -> None:
             _, err = process.communicate(timeout=10)
             break
     assert process.returncode == 130, err
-    assert err == "interrupted\n"
-    assert os.listdir(tmp_path) == []
+    assert err.endswith("interrupted\n") and err.count("\n") <= 2
+    assert os.listdir(tmp_path) == (["big.zarr.partial"] if "goes on from there" in err else [])

@@ -48,6 +48,7 @@ def check_against_the_store(data: Loader, store: Store, epoch: int) -> list[int]
     frames, met = store.read_frames(), []
     plan = data.plan(epoch)
     for index in range(len(plan)):
+        time.sleep(0.02)  # time for the thread to overwrite what it must not
         batch = data.batch(plan, index)
         parts = batch.frames[: int(batch.lengths.sum())].split(batch.lengths[: len(batch.sequence)].tolist())
         for number, part in zip(batch.sequence.tolist(), parts, strict=True):
