@@ -1,4 +1,4 @@
-"""Convert data sets into stores, and check stores: `python -m training.prepare --help`."""
+"""Convert data sets into stores, and check and describe stores: `python -m training.prepare --help`."""
 
 from __future__ import annotations
 
@@ -198,6 +198,20 @@ class Check:
         print(json.dumps({"store": self.store, **Store.open(self.store).counts, "problems": 0}))
 
 
+@dataclass(kw_only=True)
+class Stats:
+    """Print what a store holds: counts, lengths, missing joints, classes, lists of labelled samples."""
+
+    store: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="STORE")]]
+    """The store, a folder or a URL such as s3://bucket/name.zarr."""
+
+    def run(self) -> None:
+        from .data.stats import describe
+        from .data.store import Store
+
+        print(describe(Store.open(self.store)))
+
+
 def show_progress(samples: Iterable[Sample], reader: Reader, done: int) -> Iterable[Sample]:
     """A bar with samples a second and the time left on a terminal, a line now and then elsewhere."""
     if not sys.stderr.isatty():
@@ -247,6 +261,7 @@ Command = (
     | Annotated[Pku2, tyro.conf.subcommand("pku2")]
     | Annotated[Pyskl, tyro.conf.subcommand("pyskl")]
     | Annotated[Check, tyro.conf.subcommand("check")]
+    | Annotated[Stats, tyro.conf.subcommand("stats")]
 )
 
 
