@@ -20,7 +20,7 @@ from .store import Store
 
 STRIP = 8  # frames of a .png, spread over the recording
 LONGEST = 300  # frames of a .gif: the recording's first
-FPS = 30.0  # of a .gif where the store does not know
+FPS = 30  # of a .gif where the store does not know
 VIEWS = {3: {"front": (0, 1), "side": (2, 1)}, 2: {"image": (0, 1)}}
 MARGIN = 0.08  # around everything that is drawn, of its extent
 
@@ -127,7 +127,7 @@ def _animation(store: Store, index: int, bodies: np.ndarray, out: Path) -> int:
     moves = [_lines(axes, len(bodies), store) for axes in grid]
     _explain(figure, store, index)
     frames = min(bodies.shape[1], LONGEST)
-    writer = PillowWriter(fps=FPS if np.isnan(store.fps) else store.fps)
+    writer = PillowWriter(fps=FPS if np.isnan(store.fps) else max(1, round(store.fps)))
     with writer.saving(figure, out, dpi=80):
         for frame in range(frames):
             for axes, move, (name, view) in zip(grid, moves, views.items(), strict=True):
