@@ -1,4 +1,4 @@
-"""Convert data sets into stores, and check stores: `python -m training.prepare --help`."""
+"""Convert data sets into stores, and check, describe and draw stores: `python -m training.prepare --help`."""
 
 from __future__ import annotations
 
@@ -113,6 +113,8 @@ class Ntu60(ConvertRaw):
 
     bodies: Literal["tracked", "first-two"] = "tracked"
     """One sequence per tracked body id, or the first two bodies listed in each frame."""
+    denoise: bool = False
+    """Drop tracked bodies that are likely no persons: seen in fewer than 12 frames, too wide, or a third at a time."""
     workers: int | None = None
     """Processes that read files; the default is one for each core, up to 8."""
 
@@ -122,7 +124,7 @@ class Ntu60(ConvertRaw):
     def _reader(self, actions: int) -> Reader:
         from .data.readers.ntu import NtuReader
 
-        return NtuReader(self.raw, self.bodies, actions, self.strict, self.workers)
+        return NtuReader(self.raw, self.bodies, actions, self.strict, self.workers, self.denoise)
 
 
 @dataclass(kw_only=True)
@@ -198,6 +200,40 @@ class Check:
         print(json.dumps({"store": self.store, **Store.open(self.store).counts, "problems": 0}))
 
 
+@dataclass(kw_only=True)
+class Stats:
+    """Print what a store holds: counts, lengths, missing joints, classes, lists of labelled samples."""
+
+    store: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="STORE")]]
+    """The store, a folder or a URL such as s3://bucket/name.zarr."""
+
+    def run(self) -> None:
+        from .data.stats import describe
+        from .data.store import Store
+
+        print(describe(Store.open(self.store)))
+
+
+@dataclass(kw_only=True)
+class Show:
+    """Draw a sample with all its bodies, from the front and the side."""
+
+    store: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="STORE")]]
+    """The store, a folder or a URL such as s3://bucket/name.zarr."""
+    out: Path
+    """The picture: a strip of frames if it ends in .png, an animation of at most 300 frames if in .gif."""
+    index: int = 0
+    """Which sample, from 0."""
+
+    def run(self) -> None:
+        from .data.show import draw
+        from .data.store import Store
+
+        store = Store.open(self.store)
+        frames = draw(store, self.index, self.out)
+        print(json.dumps({"picture": str(self.out), "sample": store.names[self.index], "frames": frames}))
+
+
 def show_progress(samples: Iterable[Sample], reader: Reader, done: int) -> Iterable[Sample]:
     """A bar with samples a second and the time left on a terminal, a line now and then elsewhere."""
     if not sys.stderr.isatty():
@@ -247,6 +283,8 @@ Command = (
     | Annotated[Pku2, tyro.conf.subcommand("pku2")]
     | Annotated[Pyskl, tyro.conf.subcommand("pyskl")]
     | Annotated[Check, tyro.conf.subcommand("check")]
+    | Annotated[Stats, tyro.conf.subcommand("stats")]
+    | Annotated[Show, tyro.conf.subcommand("show")]
 )
 
 

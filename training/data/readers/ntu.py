@@ -16,6 +16,7 @@ import numpy as np
 from hitrs_fast.skeleton import NTU25
 
 from ..records import DataError, Sample, Sequence, Source
+from .denoise import without_ghosts
 from .parallel import default_workers, parallel_map
 from .skeleton_text import JOINTS, Recording, parse_skeleton
 
@@ -134,9 +135,10 @@ def published_splits(names: list[str], actions: int) -> dict[str, list[str]]:
 class NtuReader:
     """Reads the `*.skeleton` files below `folder`, sorted by name, by `workers` processes (as many as there are cores).
 
-    `bodies` is "tracked" or "first-two", `actions` 60 or 120. A file that cannot be used, or in which no body
-    appears, is appended to `skipped`; `strict` raises DataError instead. The splits are computed from the names of
-    all these files, so they may name recordings that are skipped later. `len` counts the files to be tried.
+    `bodies` is "tracked" or "first-two", `actions` 60 or 120; `denoise` drops ghosts from tracked bodies. A file that
+    cannot be used, or in which no body appears, is appended to `skipped`; `strict` raises DataError instead. The
+    splits are computed from the names of all these files, so they may name recordings that are skipped later. `len`
+    counts the files to be tried.
     """
 
     def __init__(
@@ -146,6 +148,7 @@ class NtuReader:
         actions: int = 60,
         strict: bool = False,
         workers: int | None = None,
+        denoise: bool = False,
     ) -> None:
         if bodies not in BODIES:
             raise ValueError(f"bodies is {bodies!r}, not one of {', '.join(BODIES)}")
@@ -153,7 +156,9 @@ class NtuReader:
             raise ValueError(f"actions is {actions}, not 60 or 120")
         if workers is not None and workers < 1:
             raise DataError(f"workers is {workers}; it must be at least 1")
-        self._bodies, self._actions, self._strict = bodies, actions, strict
+        if denoise and bodies != "tracked":
+            raise DataError(f"--denoise drops tracks, so it cannot go with --bodies {bodies}; leave one of them out")
+        self._bodies, self._actions, self._strict, self._denoise = bodies, actions, strict, denoise
         self._workers = workers or default_workers()
         self._after = ""
         self.skipped: list[tuple[str, str]] = []
@@ -166,7 +171,7 @@ class NtuReader:
             fps=FPS,
             classes=list(ACTIONS[:actions]),
             reader="ntu",
-            options={"bodies": bodies, "actions": actions, "strict": strict},
+            options={"bodies": bodies, "actions": actions, "strict": strict, "denoise": denoise},
             path=str(folder),
             splits=published_splits(list(self._files), actions),
             published=PUBLISHED[actions],
@@ -210,7 +215,7 @@ class NtuReader:
     def __iter__(self) -> Iterator[Sample]:
         del self.skipped[self._misnamed :]
         files = [file for name, file in self._files.items() if name > self._after]
-        read = partial(_sample_or_error, bodies=self._bodies)
+        read = partial(_sample_or_error, bodies=self._bodies, denoise=self._denoise)
         for file, result in zip(files, parallel_map(read, files, self._workers), strict=True):
             if isinstance(result, DataError):
                 self._skip(file.stem, result)
@@ -218,14 +223,14 @@ class NtuReader:
                 yield result
 
 
-def _sample_or_error(file: Path, bodies: str) -> Sample | DataError:
+def _sample_or_error(file: Path, bodies: str, denoise: bool) -> Sample | DataError:
     try:
-        return _sample(file, bodies)
+        return _sample(file, bodies, denoise)
     except DataError as error:
         return error
 
 
-def _sample(file: Path, bodies: str) -> Sample:
+def _sample(file: Path, bodies: str, denoise: bool) -> Sample:
     try:
         data = file.read_bytes()
     except OSError as error:
@@ -234,6 +239,8 @@ def _sample(file: Path, bodies: str) -> Sample:
     sequences = BODIES[bodies](recording)
     if not sequences:
         raise DataError(f"{file}: no body appears in any of its {recording.frames} frames")
+    if denoise:
+        sequences = without_ghosts(sequences)
     parsed = parse_name(file.stem)
     return Sample(
         file.stem,
