@@ -39,7 +39,8 @@ def gelu_mlp(
     p, seed: dropout, by Philox from an int64 tensor of one element (`draw_seed`); `dropout_mask` reads it back. Without
         kernels torch draws the mask and `seed` is not read.
 
-    Raises ValueError for p outside [0, 1), for shapes that do not fit, and for p > 0 without a seed where a kernel needs one.
+    Raises ValueError for p outside [0, 1), for shapes that do not fit, and for p > 0 without a seed where a kernel
+    needs one.
     """
     if not 0 <= p < 1:
         raise ValueError(f"p is {p}; a probability of dropout lies in [0, 1)")
