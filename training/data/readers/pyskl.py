@@ -38,7 +38,7 @@ class PysklReader:
         content = self._load()
         self._annotations = content["annotations"]
         first = self._annotations[0].get("keypoint")
-        shape = first.shape if isinstance(first, np.ndarray) else ()
+        shape: tuple[int, ...] = first.shape if isinstance(first, np.ndarray) else ()
         if len(shape) != 4 or shape[2] not in _BY_JOINTS:
             known = ", ".join(map(str, sorted(_BY_JOINTS)))
             raise self._error(
