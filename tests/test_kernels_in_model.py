@@ -47,6 +47,30 @@ def test_the_same_loss_and_gradients(device: str, self_visible: bool) -> None:
         assert (ours[name] - value).norm() <= 1e-4 * value.norm().clamp(min=1e-6), name
 
 
+@pytest.mark.parametrize("device", DEVICES)
+def test_under_autocast_as_training_runs(device: str) -> None:
+    """Loss and all gradients together err at most twice as much as plain torch's under autocast."""
+    ready(device, torch.bfloat16)
+    model, batch, capacity = parts(device, False)
+    model.encoder.use_kernels("reference")
+    exact = step(model, batch, capacity)
+
+    def error(impl: str) -> float:
+        model.encoder.use_kernels(impl)
+        model.zero_grad()
+        with torch.autocast(device, torch.bfloat16):
+            loss = model(batch, capacity)["loss"]
+        loss.backward()
+        assert abs(loss.item() / exact["loss"].item() - 1) < 0.02
+        found = {k: p.grad for k, p in model.named_parameters() if p.grad is not None}
+        assert all(g.dtype == torch.float32 for g in found.values())
+        return sum(((g - exact[k]) / exact[k].norm().clamp(min=1e-6)).square().sum().item() for k, g in found.items())
+
+    with hostile():
+        ours = error("triton")
+    assert ours <= 4 * error("reference")  # squares
+
+
 def test_the_compiled_model_is_one_graph_with_the_kernels_in_it() -> None:
     ready("cpu", torch.float32)
     model, batch, capacity = parts("cpu", False)
