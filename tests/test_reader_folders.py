@@ -12,6 +12,7 @@ from training.data.readers.nw_ucla import NwUclaReader
 from training.data.readers.pku import PkuReader, bodies, joints_of, segments_of, training_names
 from training.data.records import DataError
 from training.data.store import Store
+from training.data.writer import write_store
 from training.prepare import main
 
 
@@ -155,6 +156,14 @@ def test_pku_an_empty_segment_is_named(tmp_path: Path) -> None:
     reader = PkuReader(tmp_path, trim=True)
     assert [s.name for s in reader] == ["0002-L/000"]
     assert reader.skipped == [("0002-L/001", "0002-L/001: no body appears in frames 5 to 6")]
+
+
+def test_a_split_that_names_what_is_not_there_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("0002-L", "0003-R"):
+        pku(tmp_path, name)
+    (tmp_path / "cross-view.txt").write_text("Training videos:\n0002-L, 0009-M, 0008-M\nValidation videos:\n0003-R\n")
+    write_store(tmp_path / "p.zarr", PkuReader(tmp_path))
+    assert "2 training samples of the split 'xview' are not in the store" in caplog.text and "0008-M" in caplog.text
 
 
 def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

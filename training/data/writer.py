@@ -256,6 +256,11 @@ def _rule_columns(writer: _Writer) -> dict[str, np.ndarray]:
 def _mask(split: str, names: list[str], training: set[str], source: Source) -> np.ndarray:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", split):
         raise DataError(f"{named(source)}: {split!r} cannot name a split; use letters, digits, '.', '_' and '-'")
+    if missing := training.difference(names):
+        log.warning(
+            "%s: %d training samples of the split %r are not in the store (skipped, or never there), such as %r",
+            named(source), len(missing), split, min(missing),
+        )  # fmt: skip
     mask = np.array([name in training for name in names])
     if mask.all() or not mask.any():
         side = "training" if mask.all() else "testing"
