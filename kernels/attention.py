@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from . import reference
-from .dispatch import launching_on, uses_triton
+from .dispatch import launching_on, padded, uses_triton
 
 TILE = 64  # tokens that one program of the frame attention holds
 
@@ -83,12 +83,14 @@ def _launch(
     joints: int,
     flags: tuple[bool, bool],
 ) -> None:
-    """One program for each tile of each head of each span. The arguments stand in the kernel's order."""
+    """One program for each tile of each head of each span.
+
+    `tensors` and `strided`, those of them whose strides are given, stand in the order of the kernel's arguments.
+    """
     count, tokens, heads, width = strided[0].shape
     span = span_of(tokens, flags[0])
     total = count * tokens
     strides = [s for t in strided for s in t.stride()]
-    padded = max(16, 1 << (width - 1).bit_length())
     if total == 0:
         return
 
@@ -97,7 +99,7 @@ def _launch(
 
     sizes = {"PERIOD": tokens, "SPAN": span, "JOINTS": joints, "SAME_FRAME": flags[0], "SELF": flags[1]}
     with launching_on(tensors[0]):
-        kernel[grid](*tensors, total, *scales, *strides, **sizes, HEADS=heads, D=width, DP=padded)
+        kernel[grid](*tensors, total, *scales, *strides, **sizes, HEADS=heads, D=width, DP=padded(width))
 
 
 def _forward(

@@ -21,6 +21,17 @@ def launching_on(x: Tensor) -> contextlib.AbstractContextManager[None]:
     return torch.cuda.device(x.device) if x.is_cuda else contextlib.nullcontext()
 
 
+def padded(size: int, least: int = 16) -> int:
+    """A tile's side: Triton's tiles are powers of two, and the matrix units take 16."""
+    return max(least, 1 << (size - 1).bit_length())
+
+
+def misfit(**tensors: Tensor) -> ValueError:
+    """The error for shapes that do not fit together; kernels would read past their ends."""
+    shapes = [list(tensor.shape) for tensor in tensors.values()]
+    return ValueError(f"{', '.join(tensors)} have shapes {shapes}, which do not fit together")
+
+
 def operand_dtype(device: torch.device, weight: Tensor) -> torch.dtype:
     """The dtype that matrix products run in: autocast's where it is on, else the weight's."""
     if torch.is_autocast_enabled(device.type):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from . import reference
-from .dispatch import launching_on, uses_triton
+from .dispatch import launching_on, misfit, padded, uses_triton
 
 TILE = 4096  # elements of a program's tile of tokens
 LARGEST = 4096  # channels of a token that one tile row may have
@@ -42,8 +42,7 @@ def joint_embedding(
             return reference.joint_embedding(coordinates, weight, bias, position, norm[0], norm[1], eps).to(dtype)
     (joints, channels), width = coordinates.shape[1:], weight.shape[0]
     if weight.shape != (width, channels) or bias.shape != (width,) or position.shape != (joints, width):
-        shapes = [list(t.shape) for t in (coordinates, weight, bias, position)]
-        raise ValueError(f"coordinates, weight, bias and position have shapes {shapes}, which do not fit together")
+        raise misfit(coordinates=coordinates, weight=weight, bias=bias, position=position)
     if (norm_weight is None) != (norm_bias is None) or width > LARGEST:
         raise ValueError(f"norm_weight and norm_bias go together, and the kernel takes up to {LARGEST} channels")
     return torch.ops.hitrs_fast.joint_embedding(coordinates, weight, bias, position, *norm, eps, dtype)
@@ -51,8 +50,8 @@ def joint_embedding(
 
 def _sizes(weight: Tensor) -> dict[str, int]:
     width, channels = weight.shape
-    padded = 1 << (width - 1).bit_length()
-    return {"C": channels, "E": width, "EP": padded, "BLOCK": max(1, min(64, TILE // padded))}
+    columns = padded(width, least=1)
+    return {"C": channels, "E": width, "EP": columns, "BLOCK": max(1, min(64, TILE // columns))}
 
 
 @torch.library.custom_op("hitrs_fast::joint_embedding", mutates_args=())

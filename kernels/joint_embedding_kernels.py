@@ -10,7 +10,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .mlp_kernels import gelu, gelu_slope, tile
+from .blocks import gelu, gelu_slope, normalised, tile
 from .tuning import tuned
 
 _CONFIGS = [triton.Config({}, num_warps=4), triton.Config({}, num_warps=8)]
@@ -27,15 +27,6 @@ def before_gelu(X, W, Bias, row, rows, column, C: tl.constexpr, E: tl.constexpr,
     return a
 
 
-@triton.jit
-def normalise(y, column, eps, E: tl.constexpr):
-    """y less its mean over its standard deviation, over channels; and one over that `[BLOCK]`."""
-    y = tl.where((column < E)[None, :], y, 0.0)
-    centred = tl.where((column < E)[None, :], y - (tl.sum(y, 1) / E)[:, None], 0.0)
-    rstd = tl.rsqrt(tl.sum(centred * centred, 1) / E + eps)
-    return centred * rstd[:, None], rstd
-
-
 @tuned(_CONFIGS, _KEY)
 @triton.jit
 def embedding_forward(
@@ -47,7 +38,7 @@ def embedding_forward(
     y = gelu(before_gelu(X, W, Bias, row, rows, column, C, E, BLOCK, EP))
     if Gamma is not None:
         gamma = tl.load(Gamma + column, column < E, 0.0)[None, :]
-        y = normalise(y, column, eps, E)[0] * gamma + tl.load(Beta + column, column < E, 0.0)[None, :]
+        y = normalised(y, eps, E, EP)[0] * gamma + tl.load(Beta + column, column < E, 0.0)[None, :]
     at, there = tile(Out, row, column, rows, E, E)
     y += tl.load(tile(Position, row % J, column, J, E, E)[0], there, 0.0)
     tl.store(at, y.to(Out.dtype.element_ty), there)
@@ -70,7 +61,7 @@ def embedding_backward(
     at, there = tile(Grad, row, column, rows, E, E)
     grad = tl.load(at, there, 0.0).to(tl.float32)
     if Gamma is not None:
-        n, rstd = normalise(gelu(a), column, eps, E)
+        n, rstd = normalised(gelu(a), eps, E, EP)
         tl.store(GradGamma + program.to(tl.int64) * E + column, tl.sum(grad * n, 0), column < E)
         tl.store(GradBeta + program.to(tl.int64) * E + column, tl.sum(grad, 0), column < E)
         grad = grad * tl.load(Gamma + column, column < E, 0.0)[None, :]

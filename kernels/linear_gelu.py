@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from . import reference
-from .dispatch import launching_on, operand_dtype, uses_triton
+from .dispatch import launching_on, misfit, operand_dtype, uses_triton
 
 TILE = (64, 64)  # rows and channels of a program of the backward
 
@@ -22,8 +22,7 @@ def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor, impl: str = "auto") -> 
     if not uses_triton(impl, x):
         return reference.linear_gelu(x, weight, bias)
     if x.shape[-1] != weight.shape[1] or bias.shape != weight.shape[:1]:
-        shapes = [list(t.shape) for t in (x, weight, bias)]
-        raise ValueError(f"x, weight and bias have shapes {shapes}, which do not fit together")
+        raise misfit(x=x, weight=weight, bias=bias)
     dtype = operand_dtype(x.device, weight)
     rows = x.reshape(-1, x.shape[-1]).to(dtype).contiguous()
     out, _ = torch.ops.hitrs_fast.linear_gelu(rows, weight.to(dtype), bias)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .mlp_kernels import gelu, gelu_slope, product, tile
+from .blocks import gelu, gelu_slope, product, tile
 from .tuning import tuned
 
 _HALF = [

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from . import reference
-from .dispatch import launching_on, operand_dtype, uses_triton
+from .dispatch import launching_on, misfit, operand_dtype, padded, uses_triton
 from .linear_gelu import linear_gelu
 
 LARGEST = 256  # hidden channels of a tile of tokens that stay on chip
@@ -46,8 +46,7 @@ def gelu_mlp(
         raise ValueError(f"p is {p}; a probability of dropout lies in [0, 1)")
     hidden, width = w_in.shape
     if h.shape[-1] != width or w_out.shape != (width, hidden) or b_in.shape != (hidden,) or b_out.shape != (width,):
-        shapes = [list(t.shape) for t in (h, w_in, b_in, w_out, b_out)]
-        raise ValueError(f"h, w_in, b_in, w_out, b_out have shapes {shapes}, which do not fit together")
+        raise misfit(h=h, w_in=w_in, b_in=b_in, w_out=w_out, b_out=b_out)
     if norm_weight.shape != (width,) or norm_bias.shape != (width,):
         raise ValueError(f"norm_weight and norm_bias must have {width} elements")
     weights = (norm_weight, norm_bias, w_in, b_in, w_out, b_out)
@@ -84,7 +83,7 @@ def dropout_mask(seed: Tensor, rows: int, width: int, p: float) -> Tensor:
 
     out = torch.empty(rows, width, dtype=torch.bool, device=seed.device)
     with launching_on(seed):
-        dropout_keep[(triton.cdiv(rows, 16),)](seed, out, rows, _threshold(p), E=width, EP=_padded(width), BLOCK=16)
+        dropout_keep[(triton.cdiv(rows, 16),)](seed, out, rows, _threshold(p), E=width, EP=padded(width), BLOCK=16)
     return out
 
 
@@ -93,15 +92,11 @@ def _threshold(p: float) -> int:
     return round(p * 2**31)
 
 
-def _padded(size: int) -> int:
-    return max(16, 1 << (size - 1).bit_length())
-
-
 def _sizes(w_in: Tensor, p: float) -> dict[str, Any]:
     """BLOCK tokens a program: as many as the registers hold beside the hidden layer."""
     hidden, width = w_in.shape
     block = 64 if w_in.dtype != torch.float32 and hidden <= 128 else 16
-    return {"E": width, "HIDDEN": hidden, "DROP": p > 0, "HP": _padded(hidden), "BLOCK": block}
+    return {"E": width, "HIDDEN": hidden, "DROP": p > 0, "HP": padded(hidden), "BLOCK": block}
 
 
 @torch.library.custom_op("hitrs_fast::gelu_mlp", mutates_args=())

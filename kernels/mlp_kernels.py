@@ -12,6 +12,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from .blocks import gelu, gelu_slope, product, tile
 from .tuning import tuned
 
 _FORWARD = [
@@ -21,24 +22,6 @@ _FORWARD = [
 _BACKWARD = [triton.Config({"STEP": 32}, num_warps=8, num_stages=2)]
 _SINGLE = [triton.Config({"STEP": 32}, num_warps=4, num_stages=1)]
 _KEY = ["E", "HIDDEN", "DROP", "BLOCK"]
-
-
-@triton.jit
-def product(a, b):
-    """a @ b accumulated in float32; float32 operands stay IEEE."""
-    return tl.dot(a, b, input_precision="ieee")
-
-
-@triton.jit
-def gelu(a):
-    """a Phi(a), by erf."""
-    return 0.5 * a * (1 + tl.erf(a * 0.7071067811865476))
-
-
-@triton.jit
-def gelu_slope(a):
-    """Phi(a) + a phi(a)."""
-    return 0.5 * (1 + tl.erf(a * 0.7071067811865476)) + a * 0.3989422804014327 * tl.exp(-0.5 * a * a)
 
 
 @triton.jit
@@ -52,13 +35,6 @@ def kept(seed, row, first, threshold, BLOCK: tl.constexpr, STEP: tl.constexpr):
     a, b, c, d = tl.philox(seed, counter + row[:, None], four, counter, counter)
     words = tl.reshape(tl.join(tl.join(a, b), tl.join(c, d)), [BLOCK, STEP])
     return (words >> 1).to(tl.int32) >= threshold
-
-
-@triton.jit
-def tile(pointer, row, column, rows, stride, columns):
-    """Addresses of `[rows, columns]`, and which of them exist. 64 bits: half a million tokens of 512 are common."""
-    at = pointer + row.to(tl.int64)[:, None] * stride + column[None, :]
-    return at, (row < rows)[:, None] & (column < columns)[None, :]
 
 
 @triton.jit

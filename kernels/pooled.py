@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from . import reference
-from .dispatch import launching_on, operand_dtype, uses_triton
+from .dispatch import launching_on, misfit, operand_dtype, padded, uses_triton
 
 LARGEST = 512  # channels whose tile of 16 tokens fits the shared memory of all GPUs since sm_80
 
@@ -42,11 +42,10 @@ def pooled_attention(
         raise ValueError(f'tokens are {w_k.shape[-1]} wide, and the kernel takes {LARGEST}: choose impl="reference"')
     (count, _, width), (heads, dim) = tokens.shape, query.shape[1:]
     fits = query.shape[0] == count and w_k.shape == w_v.shape == (heads, dim, width)
-    if not fits or (visible is not None and visible.shape != tokens.shape[:2]):
-        shapes = [list(t.shape) for t in (query, tokens, w_k, w_v)]
-        raise ValueError(
-            f"query, tokens, w_k and w_v have shapes {shapes}, which do not fit together, or visible does not"
-        )
+    if not fits:
+        raise misfit(query=query, tokens=tokens, w_k=w_k, w_v=w_v)
+    if visible is not None and visible.shape != tokens.shape[:2]:
+        raise misfit(tokens=tokens, visible=visible)
     dtype = operand_dtype(tokens.device, query)
     absorbed = torch.einsum("nhd,hde->nhe", query * query.shape[-1] ** -0.5, w_k)
     u = (absorbed * norm_weight).to(dtype)
@@ -56,8 +55,7 @@ def pooled_attention(
 
 def _sizes(u: Tensor) -> dict[str, int]:
     heads, width = u.shape[1:]
-    padded = {name: max(16, 1 << (size - 1).bit_length()) for name, size in (("HP", heads), ("EP", width))}
-    return {"H": heads, "E": width, **padded}
+    return {"H": heads, "E": width, "HP": padded(heads), "EP": padded(width)}
 
 
 def _visible(visible: Tensor | None) -> tuple[Tensor | None, tuple[int, ...]]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from .blocks import normalised, product
 from .tuning import tuned
 
 # 4096 elements are 16 tokens of 256 channels: a clip's 176 tokens are 11 whole tiles.
@@ -27,27 +28,11 @@ LOG2E = tl.constexpr(1.4426950408889634)
 
 
 @triton.jit
-def product(a, b):
-    """a @ b accumulated in float32; float32 operands stay IEEE."""
-    return tl.dot(a, b, input_precision="ieee")
-
-
-@triton.jit
 def per_head(pointer, s_h, s_e, H: tl.constexpr, E: tl.constexpr, HP: tl.constexpr, EP: tl.constexpr):
     """Addresses `[HP, EP]` of one sequence's vectors, and which of them exist."""
     h = tl.arange(0, HP)[:, None]
     e = tl.arange(0, EP)[None, :]
     return pointer + h * s_h + e * s_e, (h < H) & (e < E)
-
-
-@triton.jit
-def normalised(x, eps, E: tl.constexpr, EP: tl.constexpr):
-    """Rows `[BLOCK, EP]` less their mean, over their standard deviation; and one over that `[BLOCK]`."""
-    x = x.to(tl.float32)
-    mean = tl.sum(x, 1) / E
-    centred = tl.where((tl.arange(0, EP) < E)[None, :], x - mean[:, None], 0.0)
-    rstd = tl.rsqrt(tl.sum(centred * centred, 1) / E + eps)
-    return centred * rstd[:, None], rstd
 
 
 @triton.jit
