@@ -8,11 +8,10 @@ attention's log-sum-exp and sums; weights are left out.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 from typing import NamedTuple
 
 import torch
-from torch import nn
 
 import hitrs_fast as hf
 
@@ -142,47 +141,48 @@ def tokens_of(sequences: int) -> tuple[int, int]:
     return int(lengths.sum() + 1) * JOINTS, clips * CLIP
 
 
+def dense_layer(level: str) -> tuple[EncoderLayer, int, torch.Tensor | None]:
+    """The reference's layer, how many tokens attend together, and its mask."""
+    c = hf.HiTRSConfig.paper()
+    index, tokens = (0, JOINTS) if level == "frame" else (1, CLIP)
+    layer = EncoderLayer(c.widths[index], c.ffn[index], c.heads, c.head_dim, c.dropout)
+    return layer, tokens, torch.zeros(tokens, tokens, dtype=torch.bool) if level == "clip" else None
+
+
+def per_token(function: Callable[..., torch.Tensor], tokens: int, *rest: int, dtype: torch.dtype = HALF) -> float:
+    """Bytes a token of a function of `[groups, tokens, *rest]`."""
+    count = MANY // tokens
+    return eager(function, (count, tokens, *rest), dtype=dtype) / count / tokens
+
+
 @cache
 def eager_layer(level: str) -> float:
     """Bytes a token of the reference's layer in plain torch, attention matrices and all."""
-    c = hf.HiTRSConfig.paper()
-    index, tokens = (0, JOINTS) if level == "frame" else (1, CLIP)
-    dense = EncoderLayer(c.widths[index], c.ffn[index], c.heads, c.head_dim, c.dropout)
-    blocked = torch.zeros(tokens, tokens, dtype=torch.bool) if level == "clip" else None
+    dense, tokens, blocked = dense_layer(level)
+    return per_token(lambda x: dense(x, blocked), tokens, WIDTHS[level])
+
+
+def eager_attention(level: str) -> float:
+    dense, tokens, blocked = dense_layer(level)
     count = MANY // tokens
-    return eager(lambda x: dense(x, blocked), (count, tokens, c.widths[index])) / count / tokens
+    shapes = [(count, HEADS, tokens, HEAD_DIM)] * 3
+    return eager(lambda q, k, v: dense.slf_attn.attend(q, k, v, blocked), *shapes) / count / tokens
+
+
+def eager_mlp(level: str) -> float:
+    dense, _, _ = dense_layer(level)
+    return per_token(lambda x: x + dense.dropout(dense.pos_ffn(dense.pff_norm(x))), 1, WIDTHS[level])
 
 
 @cache
 def eager_parts() -> dict[str, float]:
     """Bytes a token of what each kernel replaces, in plain torch."""
-    c = hf.HiTRSConfig.paper()
-    dense = EncoderLayer(c.widths[1], c.ffn[1], c.heads, c.head_dim, c.dropout)
-    small = EncoderLayer(c.widths[0], c.ffn[0], c.heads, c.head_dim, c.dropout)
-    blocked = torch.zeros(CLIP, CLIP, dtype=torch.bool)
-
-    def block(module: EncoderLayer, x: torch.Tensor) -> torch.Tensor:
-        return x + module.dropout(module.pos_ffn(module.pff_norm(x)))
-
-    def per_token(function, *shape: int, tensors: int = 1) -> float:
-        count = MANY // shape[0]
-        return eager(function, *[(count, *shape)] * tensors) / count / shape[0]
-
-    def heads(tokens: int, mask: torch.Tensor | None) -> float:
-        count = MANY // tokens
-        shapes = [(count, HEADS, tokens, HEAD_DIM)] * 3
-        return eager(lambda q, k, v: dense.slf_attn.attend(q, k, v, mask), *shapes) / count / tokens
-
-    embed = nn.Sequential(nn.Linear(3, WIDTHS["frame"]), nn.GELU())
-    position = nn.Parameter(torch.zeros(JOINTS, WIDTHS["frame"]))
     return {
-        "clips": heads(CLIP, blocked),
-        "frames": heads(JOINTS, None),
-        "clip mlp": per_token(partial(block, dense), 1, WIDTHS["clip"]),
-        "frame mlp": per_token(partial(block, small), 1, WIDTHS["frame"]),
+        "clips": eager_attention("clip"),
+        "frames": eager_attention("frame"),
+        "clip mlp": eager_mlp("clip"),
+        "frame mlp": eager_mlp("frame"),
         "pool": eager_layer("clip"),
-        "embedding": eager(lambda x: embed(x) + position, (MANY // JOINTS, JOINTS, 3), dtype=torch.float32)
-        / (MANY // JOINTS * JOINTS),
     }
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import itertools
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,16 +21,16 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 DEVICES = ("cpu", pytest.param("cuda", marks=pytest.mark.gpu))
 
 
+@cache
 def tool(name: str) -> ModuleType | None:
-    """A module of the instruments beside the checkout, where there are any."""
-    path = TOOLS / f"{name}.py"
-    if not path.exists():
+    """A module of the instruments beside the checkout, which may import its neighbours; None where there is none."""
+    if not (TOOLS / f"{name}.py").exists():
         return None
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    sys.path.insert(0, str(TOOLS))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(str(TOOLS))
 
 
 def ready(device: str, dtype: torch.dtype) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 import torch
-from kernel_cases import TOOLS
+from kernel_cases import tool
 from torch import Tensor
 
 from bench.offline import Launch, build, intercepted, runtime_arguments
@@ -17,13 +16,9 @@ from bench.offline import Launch, build, intercepted, runtime_arguments
 @contextmanager
 def on_ptx_machine() -> Iterator[None]:
     """Kernels launched within the block run on the machine beside the checkout; skips where there is none."""
-    if not (TOOLS / "ptx_machine.py").exists():
+    ptx_machine = tool("ptx_machine")
+    if ptx_machine is None:
         pytest.skip("the machine that runs compiled code on a CPU is not here")
-    sys.path.insert(0, str(TOOLS))
-    try:
-        import ptx_machine
-    finally:
-        sys.path.pop(0)
 
     def carry_out(launch: Launch) -> None:
         config = launch.configs[0]

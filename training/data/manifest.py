@@ -48,7 +48,8 @@ def write_manifest(folder: Path, counts: dict[str, int], kind: str = FORMAT) -> 
 def read_manifest(where: Path | Place, kind: str = FORMAT) -> Manifest:
     """The manifest of a store, or of what `kind` says. DataError where it is missing, damaged or of another kind."""
     place = place_of(where)
-    if MANIFEST not in place.sizes():
+    if not place.has(MANIFEST):
+        place.sizes()  # has a sentence for a folder that is not there
         raise DataError(f"{place} has no {MANIFEST}: it is not a store, or its conversion did not finish")
     data = place.read(MANIFEST)
     body = data.rpartition(_SEAL)[0] + b"\n}"

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ..records import DataError, Sample, Source
 
 
-class FolderReader(ABC):
-    """Yields what `read` makes of each file; one that cannot be used is skipped, or raises DataError if `strict`."""
+class FolderReader:
+    """Yields the samples of each file; one that cannot be used is skipped, or raises DataError if `strict`.
+
+    A subclass says what is in a file by `read`, or of all files by `results`. What it skips before any file is read
+    stays in `skipped`.
+    """
 
     source: Source
 
-    def __init__(self, files: Mapping[str, Path], strict: bool) -> None:
-        self._files = dict(sorted(files.items()))
+    def __init__(self, strict: bool) -> None:
         self._strict = strict
         self._after = ""
+        self._files: dict[str, Path] = {}
         self.skipped: list[tuple[str, str]] = []
+
+    def take(self, files: Mapping[str, Path]) -> None:
+        """The files to be read, by name."""
+        self._files = dict(sorted(files.items()))
+        self._skipped_unread = len(self.skipped)
 
     def __len__(self) -> int:
         return len(self._files)
@@ -28,35 +36,41 @@ class FolderReader(ABC):
         self._after = name
 
     def __iter__(self) -> Iterator[Sample]:
-        self.skipped.clear()
-        for name, file in self._files.items():
-            if name <= self._after and not self._after.startswith(name):
-                continue  # all of it came before; the file of `_after` itself may hold more samples
+        del self.skipped[self._skipped_unread :]
+        # The file of `_after` itself may hold more samples.
+        files = {name: f for name, f in self._files.items() if name > self._after or self._after.startswith(name)}
+        for name, result in zip(files, self.results(files), strict=True):
+            if isinstance(result, DataError):
+                self.skip(name, result)
+            else:
+                yield from (sample for sample in result if sample.name > self._after)
+
+    def results(self, files: Mapping[str, Path]) -> Iterator[list[Sample] | DataError]:
+        """What is in each file, or why it cannot be used, in order."""
+        for name, file in files.items():
             try:
-                samples = self.read(name, file)
+                yield self.read(name, file)
             except DataError as error:
-                self.skip(name, error)
-                continue
-            yield from (sample for sample in samples if sample.name > self._after)
+                yield error
 
     def skip(self, name: str, error: DataError) -> None:
         if self._strict:
             raise error
         self.skipped.append((name, str(error)))
 
-    @abstractmethod
     def read(self, name: str, file: Path) -> list[Sample]:
-        """The samples in one file."""
+        """The samples in one file; for a subclass that leaves `results` as it is."""
+        raise NotImplementedError
 
 
-def files_below(folder: str | Path, pattern: str) -> list[Path]:
-    """Files of a pattern at any depth, sorted by name; DataError where there are none."""
+def files_below(folder: str | Path, *suffixes: str) -> list[Path]:
+    """Files with one of these endings at any depth, sorted by name; DataError where there are none."""
     if not Path(folder).is_dir():
         raise DataError(f"{folder}: there is no such folder")
-    found = sorted((path for path in Path(folder).rglob(pattern) if path.is_file()), key=lambda path: path.name)
+    found = [path for path in Path(folder).rglob("*") if path.suffix in suffixes and path.is_file()]
     if not found:
-        raise DataError(f"{folder}: there is no {pattern} in it, at any depth")
-    return found
+        raise DataError(f"{folder}: there is no {' or '.join(f'*{suffix}' for suffix in suffixes)} in it, at any depth")
+    return sorted(found, key=lambda path: path.name)
 
 
 def by_stem(files: list[Path]) -> dict[str, Path]:

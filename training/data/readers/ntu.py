@@ -6,7 +6,7 @@ Names, splits and actions: Shahroudy et al., CVPR 2016 (NTU RGB+D); Liu et al., 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +17,7 @@ from hitrs_fast.skeleton import NTU25
 
 from ..records import DataError, Sample, Sequence, Source
 from .denoise import without_ghosts
+from .folder import FolderReader
 from .parallel import default_workers, parallel_map
 from .skeleton_text import JOINTS, Recording, parse_skeleton
 
@@ -132,7 +133,7 @@ def published_splits(names: list[str], actions: int) -> dict[str, list[str]]:
     return {"xsub": xsub, "xset": [name for name, p in parsed if p.setup % 2 == 0]}
 
 
-class NtuReader:
+class NtuReader(FolderReader):
     """Reads the `*.skeleton` files below `folder`, sorted by name, by `workers` processes (as many as there are cores).
 
     `bodies` is "tracked" or "first-two", `actions` 60 or 120; `denoise` drops ghosts from tracked bodies. A file that
@@ -158,14 +159,12 @@ class NtuReader:
             raise DataError(f"workers is {workers}; it must be at least 1")
         if denoise and bodies != "tracked":
             raise DataError(f"--denoise drops tracks, so it cannot go with --bodies {bodies}; leave one of them out")
-        self._bodies, self._actions, self._strict, self._denoise = bodies, actions, strict, denoise
+        super().__init__(strict)
+        self._bodies, self._actions, self._denoise = bodies, actions, denoise
         self._workers = workers or default_workers()
-        self._after = ""
-        self.skipped: list[tuple[str, str]] = []
-        self._files = self._usable(_skeleton_files(Path(folder)))
+        self.take(self._usable(_skeleton_files(Path(folder))))
         if not self._files:
             raise DataError(f"{folder}: no usable NTU recording; the first problem is: {self.skipped[0][1]}")
-        self._misnamed = len(self.skipped)
         self.source = Source(
             layout=NTU25,
             fps=FPS,
@@ -187,7 +186,7 @@ class NtuReader:
             try:
                 self._check_name(file)
             except DataError as error:
-                self._skip(file.stem, error)
+                self.skip(file.stem, error)
                 continue
             if file.stem in usable:
                 raise DataError(f"{file}: has the same name as {usable[file.stem]}; keep one of them")
@@ -200,32 +199,15 @@ class NtuReader:
             if not 1 <= value <= largest:
                 raise DataError(f"{file}: {what} {value} is not in NTU RGB+D {self._actions} (1 to {largest})")
 
-    def _skip(self, name: str, error: DataError) -> None:
-        if self._strict:
-            raise error
-        self.skipped.append((name, str(error)))
-
-    def __len__(self) -> int:
-        return len(self._files)
-
-    def start_after(self, name: str) -> None:
-        """Later iterations begin after the recording `name`."""
-        self._after = name
-
-    def __iter__(self) -> Iterator[Sample]:
-        del self.skipped[self._misnamed :]
-        files = [file for name, file in self._files.items() if name > self._after]
-        read = partial(_sample_or_error, bodies=self._bodies, denoise=self._denoise)
-        for file, result in zip(files, parallel_map(read, files, self._workers), strict=True):
-            if isinstance(result, DataError):
-                self._skip(file.stem, result)
-            else:
-                yield result
+    def results(self, files: Mapping[str, Path]) -> Iterator[list[Sample] | DataError]:
+        """By many processes."""
+        read = partial(_samples_or_error, bodies=self._bodies, denoise=self._denoise)
+        return parallel_map(read, files.values(), self._workers)
 
 
-def _sample_or_error(file: Path, bodies: str, denoise: bool) -> Sample | DataError:
+def _samples_or_error(file: Path, bodies: str, denoise: bool) -> list[Sample] | DataError:
     try:
-        return _sample(file, bodies, denoise)
+        return [_sample(file, bodies, denoise)]
     except DataError as error:
         return error
 

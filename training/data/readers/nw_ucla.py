@@ -30,7 +30,8 @@ class NwUclaReader(FolderReader):
     """Reads the `*.json` below `folder`; the split is `cross-view`. Skipping as in `FolderReader`."""
 
     def __init__(self, folder: str | Path, strict: bool = False) -> None:
-        super().__init__(by_stem(files_below(folder, "*.json")), strict)
+        super().__init__(strict)
+        self.take(by_stem(files_below(folder, ".json")))
         views = {name: parsed[3] for name in self._files if (parsed := _parse(name))}
         self.source = Source(
             layout=KINECT20,

@@ -39,15 +39,12 @@ class PkuReader(FolderReader):
     """
 
     def __init__(self, folder: str | Path, part: int = 1, trim: bool = False, strict: bool = False) -> None:
-        named = [file for file in files_below(folder, "*.txt") if re.fullmatch(NAMES[part], file.stem)]
-        labels = {file: is_label(file) for file in named}
-        skeletons = by_stem([file for file, label in labels.items() if label is False])
-        # An empty file says nothing of itself: it is what its name still lacks.
-        self._labels = by_stem([f for f, label in labels.items() if label or (label is None and f.stem in skeletons)])
-        empty = [file for file, label in labels.items() if label is None and file.stem not in skeletons]
-        super().__init__(skeletons | by_stem(empty), strict)
-        if not self._files:
+        super().__init__(strict)
+        files = files_below(folder, ".txt")
+        self._labels, skeletons = sorted_out([file for file in files if re.fullmatch(NAMES[part], file.stem)])
+        if not skeletons:
             raise DataError(f"{folder}: no skeletons of PKU-MMD part {part} below it, named like {NAMES[part]}.txt")
+        self.take(skeletons)
         self._trim = trim
         self._faults: dict[str, DataError] = {}
         self._segments = {name: self._read_segments(name) for name in self._files}
@@ -60,12 +57,12 @@ class PkuReader(FolderReader):
             reader="pku-mmd",
             options={"part": part, "trim": trim, "strict": strict},
             path=str(folder),
-            splits=self._splits(Path(folder)),
+            splits=self._splits(files),
             published={"samples": counts["segments"]} if trim and part == 1 else {} if trim else counts,
         )
 
     def _read_segments(self, name: str) -> list[Segment]:
-        """None where there are none, or where they cannot be read, which `read` reports."""
+        """Empty where there are none, or where they cannot be read, which `read` reports."""
         file = self._labels.get(name)
         try:
             return [] if file is None else segments_of(read_text(file), str(file))
@@ -73,9 +70,9 @@ class PkuReader(FolderReader):
             self._faults[name] = error
             return []
 
-    def _splits(self, folder: Path) -> dict[str, list[str]]:
+    def _splits(self, files: list[Path]) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
-        for file in files_below(folder, "*.txt"):
+        for file in files:
             if match := re.fullmatch(r"cross[-_](subject|view)(?:[-_]v2)?", file.stem, re.IGNORECASE):
                 recordings = training_names(read_text(file), str(file))
                 found[{"subject": "xsub", "view": "xview"}[match[1].lower()]] = self._samples_of(recordings)
@@ -112,6 +109,14 @@ class PkuReader(FolderReader):
             else:
                 self.skip(own, DataError(f"{own}: no body appears in frames {first + 1} to {end}"))
         return samples
+
+
+def sorted_out(files: list[Path]) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Labels and skeletons by name. An empty file says nothing of itself: it is what its name still lacks."""
+    kinds = {file: is_label(file) for file in files}
+    skeletons = {file.stem for file, label in kinds.items() if label is False}
+    labels = [file for file, label in kinds.items() if label or (label is None and file.stem in skeletons)]
+    return by_stem(labels), by_stem([file for file in files if file not in labels])
 
 
 def is_label(file: Path) -> bool | None:

@@ -16,6 +16,8 @@ from hitrs_fast.skeleton import LAYOUTS, SkeletonLayout
 from ..records import DataError, Sample, Sequence, Source
 from .folder import FolderReader, by_stem, files_below, read_text
 
+SUFFIXES = (".npy", ".csv")
+
 
 class PlainReader(FolderReader):
     """Reads one file, or the `.npy` and `.csv` files below a folder; skipping as in `FolderReader`.
@@ -27,7 +29,8 @@ class PlainReader(FolderReader):
     def __init__(self, path: str | Path, layout: str, confidence: bool = False, strict: bool = False) -> None:
         if layout not in LAYOUTS:
             raise DataError(f"layout {layout!r} is not known; known are {', '.join(LAYOUTS)}")
-        super().__init__(by_stem(_files(Path(path))), strict)
+        super().__init__(strict)
+        self.take(by_stem(_files(Path(path))))
         self._layout: SkeletonLayout = LAYOUTS[layout]
         self._confidence = confidence
         first = next(iter(self._files.values()))
@@ -79,10 +82,10 @@ class PlainReader(FolderReader):
 
 def _files(path: Path) -> list[Path]:
     if path.is_file():
-        if path.suffix not in (".npy", ".csv"):
+        if path.suffix not in SUFFIXES:
             raise DataError(f"{path}: is not a .npz, .npy or .csv file, nor a folder of them")
         return [path]
-    return [file for file in files_below(path, "*.[nc][ps][yv]") if file.suffix in (".npy", ".csv")]
+    return files_below(path, *SUFFIXES)
 
 
 def _npy(file: Path) -> np.ndarray:

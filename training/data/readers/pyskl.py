@@ -19,6 +19,7 @@ import numpy as np
 from hitrs_fast.skeleton import LAYOUTS
 
 from ..records import UNKNOWN, DataError, Sample, Sequence, Source
+from .ntu import parse_name
 from .plain_pickle import load_plain
 
 MOST_CLASSES = 10_000
@@ -120,8 +121,6 @@ class PysklReader:
 
 def _from_name(name: str) -> tuple[int, int, int]:
     """Subject, camera and setup where the name is NTU RGB+D's."""
-    from .ntu import parse_name
-
     try:
         parsed = parse_name(name)
     except DataError:
