@@ -14,7 +14,7 @@ from .config import HiTRSConfig
 from .encoder import HiTRS
 from .heads import Recognizer
 from .pretext import Pretraining
-from .skeleton import LAYOUTS, SkeletonLayout
+from .skeleton import KINECT20, NTU25, SkeletonLayout
 
 _LEVELS = {"s": "frame", "c": "clip", "v": "video"}
 _IN_LAYER = {
@@ -118,7 +118,7 @@ def _config_of(
     if inner % heads:
         raise ValueError(f"the attention is {inner} wide, which {heads} heads do not divide; pass heads=")
     if layout is None:
-        known = {l.joints: l for l in LAYOUTS.values()}
+        known = {l.joints: l for l in (NTU25, KINECT20)}
         layout = known.get(joints) or SkeletonLayout.from_parents(f"joints{joints}", [-1] * joints)
     levels = tuple(_LEVELS.values())
     widths = [len(state[f"encoder.{level}_layers.0.attention_norm.weight"]) for level in levels]

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
+
+from .layouts import TABLE
 
 STREAMS = ("joint", "bone", "motion")
 
@@ -50,6 +53,19 @@ class SkeletonLayout:
     def joints(self) -> int:
         return len(self.parents)
 
+    @cached_property
+    def mirror(self) -> tuple[int, ...]:
+        """For each joint its mirror image: the one whose name ends in `_right` for `_left`, or in `_left` for `_right`.
+
+        Joints whose names have no side are their own image. ValueError if the other side of a joint is missing.
+        """
+        index = {name: joint for joint, name in enumerate(self.joint_names)}
+        images = [_other_side(name) for name in self.joint_names]
+        for name, image in zip(self.joint_names, images, strict=True):
+            if image not in index:
+                raise ValueError(f"layout {self.name!r} has a joint {name!r}, but no {image!r} to mirror it")
+        return tuple(index[image] for image in images)
+
     @classmethod
     def from_bones(
         cls, name: str, bones: Sequence[tuple[int, int]], joint_names: Sequence[str] | None = None, joints: int = 0
@@ -77,76 +93,21 @@ class SkeletonLayout:
         return cls(name, names, fixed, hip=fixed.index(-1))
 
 
+def _other_side(name: str) -> str:
+    for own, other in (("_left", "_right"), ("_right", "_left")):
+        if name.endswith(own):
+            return name.removesuffix(own) + other
+    return name
+
+
 def _numbered(joints: int) -> tuple[str, ...]:
     return tuple(f"joint{j}" for j in range(joints))
 
 
-# Kinect v2, in NTU RGB+D's joint order. The bones are the pairs the Hi-TRS authors (and CrosSCLR) subtract:
-# hand tips hang from the thumbs, and the root is the spine at the shoulders.
-NTU25 = SkeletonLayout(
-    "ntu25",
-    tuple(
-        (
-            "spine_base spine_mid neck head shoulder_left elbow_left wrist_left hand_left shoulder_right elbow_right "
-            "wrist_right hand_right hip_left knee_left ankle_left foot_left hip_right knee_right ankle_right "
-            "foot_right spine_shoulder hand_tip_left thumb_left hand_tip_right thumb_right"
-        ).split()
-    ),
-    (1, 20, 20, 2, 20, 4, 5, 6, 20, 8, 9, 10, 0, 12, 13, 14, 0, 16, 17, 18, -1, 22, 7, 24, 11),
-)
-# Kinect v1 (NW-UCLA, UTKinect, CWBG).
-KINECT20 = SkeletonLayout(
-    "kinect20",
-    tuple(
-        (
-            "hip_center spine shoulder_center head shoulder_left elbow_left wrist_left hand_left shoulder_right "
-            "elbow_right wrist_right hand_right hip_left knee_left ankle_left foot_left hip_right knee_right "
-            "ankle_right foot_right"
-        ).split()
-    ),
-    (-1, 0, 1, 2, 2, 4, 5, 6, 2, 8, 9, 10, 0, 12, 13, 14, 0, 16, 17, 18),
-)
-# COCO's key points; the hips hang from the shoulders, as in its list of limbs, and the nose is the root.
-COCO17 = SkeletonLayout(
-    "coco17",
-    tuple(
-        (
-            "nose eye_left eye_right ear_left ear_right shoulder_left shoulder_right elbow_left elbow_right wrist_left "
-            "wrist_right hip_left hip_right knee_left knee_right ankle_left ankle_right"
-        ).split()
-    ),
-    (-1, 0, 0, 1, 2, 0, 0, 5, 6, 7, 8, 5, 6, 11, 12, 13, 14),
-    hip=11,
-)
-# Human3.6M in the order of VideoPose3D and its successors.
-H36M17 = SkeletonLayout(
-    "h36m17",
-    tuple(
-        (
-            "pelvis hip_right knee_right ankle_right hip_left knee_left ankle_left spine thorax neck head "
-            "shoulder_left elbow_left wrist_left shoulder_right elbow_right wrist_right"
-        ).split()
-    ),
-    (-1, 0, 1, 2, 0, 4, 5, 0, 7, 8, 9, 8, 11, 12, 8, 14, 15),
-)
-# MediaPipe (BlazePose).
-MEDIAPIPE33 = SkeletonLayout(
-    "mediapipe33",
-    tuple(
-        (
-            "nose eye_inner_left eye_left eye_outer_left eye_inner_right eye_right eye_outer_right ear_left ear_right "
-            "mouth_left mouth_right shoulder_left shoulder_right elbow_left elbow_right wrist_left wrist_right "
-            "pinky_left pinky_right index_left index_right thumb_left thumb_right hip_left hip_right knee_left "
-            "knee_right ankle_left ankle_right heel_left heel_right foot_index_left foot_index_right"
-        ).split()
-    ),
-    (
-        *(-1, 0, 1, 2, 0, 4, 5, 3, 6, 0, 0, 0, 0, 11, 12, 13, 14, 15, 16, 15, 16, 15, 16, 11, 12, 23, 24, 25, 26),
-        *(27, 28, 29, 30),
-    ),
-    hip=23,
-)
-LAYOUTS = {layout.name: layout for layout in (NTU25, KINECT20, COCO17, H36M17, MEDIAPIPE33)}
+LAYOUTS = {
+    name: SkeletonLayout(name, tuple(names.split()), parents, hip) for name, (names, parents, hip) in TABLE.items()
+}
+NTU25, KINECT20 = LAYOUTS["ntu25"], LAYOUTS["kinect20"]
 
 
 def stream_of(frames: Tensor, starts: Tensor, layout: SkeletonLayout, stream: str) -> Tensor:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hitrs_fast.skeleton import KINECT20, NTU25
+from hitrs_fast.skeleton import KINECT20, LAYOUTS, NTU25, SkeletonLayout
 from training.data.readers.arrays import ArraysReader, runs
 from training.data.records import DataError
 
@@ -108,6 +108,14 @@ def test_a_known_structure_gets_the_known_layout(saved: Saved):
     assert ArraysReader(saved(joints=many, joint_names=camel)).source.layout is KINECT20
     reversed_names = ArraysReader(saved(joints=many, joint_names=camel[::-1])).source.layout
     assert reversed_names is not KINECT20 and reversed_names.joint_names[-1] == "HipCenter"
+
+
+@pytest.mark.parametrize("known", LAYOUTS.values(), ids=LAYOUTS)
+def test_every_known_layout_is_found(saved: Saved, known: SkeletonLayout):
+    joints = np.ones((9, known.joints, 3), np.float32)
+    assert ArraysReader(saved(joints=joints, parents=np.array(known.parents))).source.layout is known
+    assert ArraysReader(saved(joints=joints, bones=pairs(known.parents))).source.layout is known
+    assert ArraysReader(saved(joints=joints, joint_names=np.array(known.joint_names))).source.layout is known
 
 
 def test_an_own_structure_gets_its_own_layout(saved: Saved):
@@ -218,7 +226,7 @@ def test_files_that_are_no_npz_are_refused(saved: Saved, tmp_path: Path):
     [
         ("nw_ucla", 1484, "kinect20", None, 0),
         ("utkinect_stream", 20, "kinect20", None, 198),
-        ("cmu_mocap8_30hz", 96, "cmu_mocap8_30hz", 72, 0),
+        ("cmu_mocap8_30hz", 96, "cmu38", 72, 0),
     ],
 )
 def test_real_files_are_read_whole(file: str, samples: int, layout: str, training: int | None, segments: int):

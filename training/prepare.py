@@ -90,7 +90,8 @@ class Arrays(ConvertRaw):
     """Convert arrays in an .npz file (RAW), or .npy and .csv files, one recording each (RAW: a file or a folder)."""
 
     layout: str | None = None
-    """The joints' layout by name: ntu25, kinect20, coco17, h36m17, mediapipe33. An .npz may describe its own."""
+    """The joints' layout by name: ntu25, kinect20, coco17, h36m17, mediapipe33, openpose18, openpose25, smpl24, cmu38.
+    An .npz may describe its own."""
     confidence: bool = False
     """The last number of each joint in .npy and .csv files is its confidence, 0 to 1."""
 
