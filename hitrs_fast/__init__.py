@@ -4,6 +4,7 @@ from .checkpoint import load_authors_checkpoint
 from .config import HiTRSConfig, LossWeights, PretextConfig
 from .encoder import Capacity, HiTRS, HiTRSOutput
 from .heads import FrameClassifier, MotionPredictor, Recognizer
+from .mapping import JointMapping, joint_mapping
 from .pretext import PretextBatch, Pretraining
 from .skeleton import LAYOUTS, SkeletonLayout
 
@@ -16,6 +17,7 @@ __all__ = [
     "HiTRS",
     "HiTRSConfig",
     "HiTRSOutput",
+    "JointMapping",
     "LossWeights",
     "MotionPredictor",
     "PretextBatch",
@@ -23,5 +25,6 @@ __all__ = [
     "Pretraining",
     "Recognizer",
     "SkeletonLayout",
+    "joint_mapping",
     "load_authors_checkpoint",
 ]
