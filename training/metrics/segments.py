@@ -1,7 +1,7 @@
 """From the class probabilities of a recording's frames to scored segments.
 
 The Hi-TRS paper does not say how it does this, and the choice moves mAP by points. `GROUPINGS` has the three ways that
-public code uses, as they are there, and the default, `argmax`, which is none of theirs:
+public code uses, with its values, and the default, `argmax`, which is none of theirs:
 
 argmax      mean of 5 frames either side; a class's frames are those where it is the most probable; segments of a class
             at most 15 frames apart become one; those under 12 frames are dropped
