@@ -1,0 +1,87 @@
+"""Evaluate files of predictions without a model: `python -m training.evaluate --help`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tyro
+
+from .runtime import run
+
+if TYPE_CHECKING:
+    from .metrics.detection import DetectionScores
+
+
+@dataclass(kw_only=True)
+class Detection:
+    """Score detected segments against labelled ones, as PKU-MMD's script does (docs/detection.md).
+
+    Both folders hold a text file a recording, of the same names, with a line a segment: label,start,end,confidence.
+    """
+
+    truth: Path
+    """The folder of labels."""
+    pred: Path
+    """The folder of detections; an empty file where nothing was detected."""
+    classes: int = 51
+    """Labels are 1 to this."""
+    overlap: float = 0.5
+    """The intersection over union from which a detection is right, over 0 and at most 1."""
+    split: Path | None = None
+    """A split file of the data set, such as cross-subject.txt: labels of its training recordings are left aside."""
+
+    def run(self) -> None:
+        from .metrics.detection import evaluate
+        from .metrics.pku_text import read_folders
+
+        names, truth, detected = read_folders(self.truth, self.pred, self.classes, self.split)
+        scores = evaluate(detected, truth, self.classes, self.overlap)
+        print("\n".join(detection_table(scores, self.overlap)), file=sys.stderr)
+        empty = [name for name, labels in zip(names, truth, strict=True) if not len(labels)]
+        if empty:
+            print(f"warning: {len(empty)} recordings have no label and count 0 in map_v: {empty[0]}", file=sys.stderr)
+        figures = ("map_a", "map_v", "map_a_present", "map_a_voc", "ap", "ap_2d", "f1")
+        counts = {"recordings": len(names), "labelled": sum(map(len, truth)), "detected": sum(map(len, detected))}
+        print(json.dumps({name: getattr(scores, name) for name in figures} | counts | {"overlap": self.overlap}))
+
+
+def detection_table(scores: DetectionScores, overlap: float) -> Iterator[str]:
+    """Lines: each class that is labelled or detected, then the figures of all."""
+    yield f"{'class':>5}{'labelled':>10}{'detected':>10}{'AP':>9}{'VOC AP':>9}"
+    counts = (scores.class_truths.tolist(), scores.class_detections.tolist())
+    for label, row in enumerate(zip(*counts, scores.class_ap, scores.class_ap_voc, strict=True), 1):
+        if row[0] or row[1]:
+            yield f"{label:>5}{row[0]:>10,}{row[1]:>10,}{row[2]:>9.2%}{row[3]:>9.2%}"
+    classes, present = len(scores.class_ap), int((scores.class_truths > 0).sum())
+    yield f"at an overlap of {overlap:g}:"
+    yield f"{scores.map_a:>9.2%}  map_a, the mean over {classes} classes"
+    if present < classes:
+        yield f"{scores.map_a_present:>9.2%}  map_a_present, over the {present} with labels; the others count 0 above"
+    yield f"{scores.map_v:>9.2%}  map_v, the mean over {len(scores.video_ap)} recordings"
+    yield f"{scores.map_a_voc:>9.2%}  map_a_voc, by Pascal VOC's rules over the {present} labelled classes"
+    yield f"{scores.ap:>9.2%}  ap of everything, f1 {scores.f1:.2%}"
+    yield f"{scores.ap_2d:>9.2%}  ap_2d, the mean of ap at overlaps 0.05, 0.10 ... 1"
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {"detection": Detection}
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """`args` instead of the command line's, for tests."""
+    command = tyro.extras.subcommand_cli_from_dict(  # a union of one type would have no subcommand
+        COMMANDS,
+        prog="python -m training.evaluate",
+        description=__doc__.partition(":")[0] + ".",
+        args=args,
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+    run(command.run)
+
+
+if __name__ == "__main__":
+    main()
