@@ -79,7 +79,6 @@ class Detector:
         self.skipped = Skipped()
         self._reach = range(-self.delay, self.delay + 1, windows.dilate)
         self._last: int | None = None  # number of the newest frame
-        self._phase: float | None = None  # added to time * fps, so that the first time is a whole number
         self._tracks: dict[Hashable, _Track] = {}  # of the bodies in the newest frame
         self._pending: deque[tuple[int, list[_Track]]] = deque()  # frames to be scored, and who is in them
         self._zero: Tensor  # [J, D1]: the zero frame's tokens
@@ -126,7 +125,7 @@ class Detector:
     def flush(self) -> list[Detection]:
         """The scores of the last frames. Then the detector is as new, but for its counters."""
         done = self._finish()
-        self._last = self._phase = None
+        self._last = None
         return done
 
     def _poses(self, bodies: Any) -> dict[Hashable, Tensor]:
@@ -152,9 +151,6 @@ class Detector:
         if not math.isfinite(time):
             return None
         place = time * self.fps
-        if self._phase is None:
-            self._phase = round(place) - place
-        place += self._phase
         # A camera's rate is not quite its nominal one. Without the slack, jitter would drop and hold frames by turns
         # whenever the two are half a frame apart.
         if self._last is not None and abs(place - self._last - 1) < SLACK:
