@@ -141,7 +141,7 @@ def _clips(model: FrameClassifier, frames: Tensor, centres: Tensor, chunk: int) 
     for part in chain([zero], parts, [zero]):
         held = torch.cat([held, part])
         complete = max(len(held) - 2 * windows.pad, 0)
-        for some in (centres[(centres >= begin) & (centres < begin + complete)] - begin).split(chunk):
-            if len(some):
-                yield encoder.clips(held, (some[:, None] + reach).to(frames.device))[0]
+        some = centres[(centres >= begin) & (centres < begin + complete)] - begin
+        if len(some):
+            yield encoder.clips(held, (some[:, None] + reach).to(frames.device))[0]
         held, begin = held[complete:], begin + complete
