@@ -149,11 +149,15 @@ class HiTRS(nn.Module, PyTorchModelHubMixin, library_name="hitrs_fast", tags=["s
     def frames(self, frames: Tensor) -> Tensor:
         """F-TRS: frames `[F, J, C]` to tokens `[F + 1, J, D1]`; the last row is the zero frame that pads sequences."""
         zero = frames.new_zeros(1, *frames.shape[1:])
+        return self.frame_tokens(torch.cat([frames, zero]))
+
+    def frame_tokens(self, frames: Tensor) -> Tensor:
+        """F-TRS of these frames alone: `[F, J, C]` to tokens `[F, J, D1]`."""
         linear, _, *norm = self.joint_embedding
         normalise = (norm[0].weight, norm[0].bias, norm[0].eps) if norm else ()
         # Under autocast the tokens are in its dtype from here on: float32 ones would double the largest tensors.
         x = joint_embedding(
-            torch.cat([frames, zero]), linear.weight, linear.bias, self.joint_position, *normalise,
+            frames, linear.weight, linear.bias, self.joint_position, *normalise,
             dtype=operand_dtype(frames.device, linear.weight), impl=self.impl,
         )  # fmt: skip
         for layer in self.frame_layers:
