@@ -62,6 +62,15 @@ def test_functional_call(name: str) -> None:
     assert torch.equal(halved, model(*inputs))
 
 
+def test_gradients_by_function_transform(name: str) -> None:
+    model, inputs = case(name)
+    expected = gradients(model, model(*inputs))
+    parameters = {k: p.detach() for k, p in model.named_parameters()}
+    loss = lambda p: torch.func.functional_call(model, p, inputs).square().mean()  # noqa: E731
+    for ours, theirs in zip(torch.func.grad(loss)(parameters).values(), expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
 def test_frozen_parameters(name: str) -> None:
     model, inputs = case(name)
     expected = dict(zip(dict(model.named_parameters()), gradients(model, model(*inputs)), strict=True))
