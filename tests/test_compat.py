@@ -175,6 +175,16 @@ def test_lengths_say_where_zero_frames_are_real() -> None:
     torch.testing.assert_close(adapter(x, short), model(cut_off, short.repeat_interleave(2), sample, 4))
 
 
+def test_a_body_that_appears_past_the_length_is_absent() -> None:
+    _, model = both(tiny_config(), bodies=None)
+    x = padded(recordings()).permute(0, 4, 2, 3, 1).clone()
+    x[0, :, 40:, :, 1] = 1.0
+    lengths = torch.tensor(LENGTHS)
+    for sizes in (None, ENOUGH):
+        adapter = STGCNRecognition(model, sizes)
+        torch.testing.assert_close(adapter(x, lengths), adapter(padded(recordings()).permute(0, 4, 2, 3, 1), lengths))
+
+
 def test_a_batch_of_zeros() -> None:
     reference, model = both(tiny_config())
     x, mask = cut(reference, [torch.zeros(2, 20, 5, 3, dtype=torch.float64)])
