@@ -5,8 +5,8 @@ F-TRS once, each clip that holds one goes through C-TRS once, and one zero frame
 what comes out is what the dense model gives for the padded input (exact with dropout off).
 
 How many frames and clips those are is read off the input, which waits for the device. `sizes` fixes them instead:
-nothing waits, and `torch.compile(fullgraph=True)` takes the module. Where they are too small, the output is NaN for every
-sample with a frame that is not zero.
+nothing waits, and `torch.compile(fullgraph=True)` takes the module. Where they are too small, the output is NaN for
+every sample with a frame that is not zero.
 
 Shape legend: N samples, M bodies, T frames, J joints, C coordinates (V and C in the other codebases' words), S = N * M
 sequences, w frames of a clip, K clips of a sample.
