@@ -215,11 +215,14 @@ class Reference(nn.Module):
 
         As the authors do, clips are cut first, padded to the longest recording, and every clip's frames are encoded.
         """
-        clips, counts = self.cut(bodies)
+        video = self.embed_clips(*self.cut(bodies))
+        return video.unflatten(0, (len(bodies), len(video) // len(bodies)))
+
+    def embed_clips(self, clips: Tensor, counts: list[int]) -> Tensor:
+        """Clips [B, K, w, J, C], padded, and how many each sequence has, to video embeddings [B, E]."""
         tokens = self.encode_frames(clips.flatten(0, 2)).unflatten(0, clips.shape[:3])
         embedded = self.encode_clips(tokens.flatten(0, 1)).unflatten(0, clips.shape[:2])
-        video = self.encode_videos(embedded, counts)
-        return video.unflatten(0, (len(bodies), len(video) // len(bodies)))
+        return self.encode_videos(embedded, counts)
 
     def detect(self, frames: Tensor, classifier: nn.Module, dilate: int) -> Tensor:
         """One recording [T, J, C] to [T, classes]: a clip centred on each frame, every clip's frames encoded anew."""

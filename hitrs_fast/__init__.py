@@ -1,6 +1,7 @@
 """hitrs_fast: fast Hi-TRS encoders for sequences of human joints."""
 
-from .checkpoint import load_authors_checkpoint
+from . import compat
+from .checkpoint import load_authors_checkpoint, save_authors_checkpoint
 from .config import HiTRSConfig, LossWeights, PretextConfig
 from .encoder import Capacity, HiTRS, HiTRSOutput
 from .heads import FrameClassifier, MotionPredictor, Recognizer
@@ -25,6 +26,8 @@ __all__ = [
     "Pretraining",
     "Recognizer",
     "SkeletonLayout",
+    "compat",
     "joint_mapping",
     "load_authors_checkpoint",
+    "save_authors_checkpoint",
 ]

@@ -3,42 +3,19 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .authors_names import LEVELS, from_authors, to_authors
 from .config import HiTRSConfig
 from .encoder import HiTRS
 from .heads import Recognizer
 from .pretext import Pretraining
 from .skeleton import KINECT20, NTU25, SkeletonLayout
 
-_LEVELS = {"s": "frame", "c": "clip", "v": "video"}
-_IN_LAYER = {
-    "self_attn_norm": "attention_norm",
-    "slf_attn.fc": "out",
-    "pff_norm": "ffn_norm",
-    "pos_ffn.w_1": "ffn_in",
-    "pos_ffn.w_2": "ffn_out",
-}
-_OUTSIDE = {
-    "s_input_map": "encoder.joint_embedding",
-    "c_input_map": "encoder.clip_embedding",
-    "v_input_map": "encoder.video_embedding",
-    "s_pe.pe": "encoder.joint_position",
-    "c_pe.pe": "encoder.clip_position",
-    "v_pe.pe": "encoder.video_position",
-    "clip_fuse_token": "encoder.clip_cls",
-    "video_fuse_token": "encoder.video_cls",
-    "s_pose_reg": "pose_head",
-    "c_motion_cls": "clip_head",
-    "v_motion_cls": "video_head",
-    "v_ft_reg": "contrast_head",
-    "v_cls": "classifier",
-}
 _PRETEXT_HEADS = ("pose_head", "clip_head", "video_head", "contrast_head")
 
 
@@ -59,7 +36,7 @@ def load_authors_checkpoint(
     Raises ValueError if a tensor is missing or has a name that the model does not know.
     """
     try:
-        renamed = _rename(_authors_state(source))
+        renamed = from_authors(_authors_state(source))
         config = _config_of(renamed, heads, stride, dilate, layout)
     except KeyError as absent:
         raise ValueError(f"not the authors' checkpoint: the tensor {absent} is missing") from None
@@ -77,6 +54,50 @@ def load_authors_checkpoint(
     return model
 
 
+def save_authors_checkpoint(
+    model: Pretraining | Recognizer,
+    path: str | os.PathLike[str],
+    prefix: str = "module.",
+    pretext_from: str | os.PathLike[str] | Mapping[str, Any] | None = None,
+) -> None:
+    """Writes the weights of `model` to `path` under the authors' names, shapes and order of q, k and v, for their code.
+
+    prefix: stands before every name. The authors' scripts wrap the model in `DataParallel` before they load, and pass
+        over names without "module."; "" is for a bare model.
+    pretext_from: the authors' checkpoint (a file or a state dict) from which a recogniser's pretext heads are taken.
+        Their recognition model has these heads and does not use them; ours has none, so that without it zeros are
+        written.
+
+    Raises ValueError where the authors' code would compute something else from these weights.
+    """
+    config = model.encoder.config
+    if not (config.self_visible and config.input_norm):
+        raise ValueError(
+            "the authors' code lets a joint see itself and normalises the joint embedding; this model has "
+            f"self_visible={config.self_visible} and input_norm={config.input_norm}, which it cannot compute"
+        )
+    state = to_authors(model.state_dict())
+    if isinstance(model, Recognizer):
+        if model.bodies != 2:
+            raise ValueError(f"the authors' code divides by two bodies; this model has bodies={model.bodies}")
+        state |= _pretext_heads(model.encoder, pretext_from)
+    # Clones, because thirds of a packed weight would take the whole of it into the file.
+    torch.save({prefix + name: tensor.detach().cpu().clone() for name, tensor in state.items()}, path)
+
+
+def _pretext_heads(encoder: HiTRS, source: str | os.PathLike[str] | Mapping[str, Any] | None) -> dict[str, Tensor]:
+    with torch.device("meta"):  # for names and shapes alone
+        heads = {k: t for k, t in Pretraining(encoder).state_dict().items() if k.startswith(_PRETEXT_HEADS)}
+    zeros = {name: torch.zeros(t.shape, dtype=encoder.clip_cls.dtype) for name, t in to_authors(heads).items()}
+    if source is None:
+        return zeros
+    given = _authors_state(source)
+    for name, zero in zeros.items():
+        if name not in given or given[name].shape != zero.shape:
+            raise ValueError(f"pretext_from has no {name!r} of shape {tuple(zero.shape)}, which this encoder needs")
+    return {name: given[name] for name in zeros}
+
+
 def _authors_state(source: str | os.PathLike[str] | Mapping[str, Any]) -> dict[str, Tensor]:
     loaded = source if isinstance(source, Mapping) else torch.load(source, map_location="cpu", weights_only=True)
     # Training scripts wrap the weights in a larger dictionary.
@@ -89,27 +110,6 @@ def _authors_state(source: str | os.PathLike[str] | Mapping[str, Any]) -> dict[s
     return state
 
 
-def _rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    out: dict[str, Tensor] = {}
-    for name, tensor in state.items():
-        in_layer = re.fullmatch(r"([scv])_enc\.layer_stack\.(\d+)\.(.+)\.(weight|bias)", name)
-        if in_layer:
-            level, number, part, kind = in_layer.groups()
-            prefix = f"encoder.{_LEVELS[level]}_layers.{number}"
-            if part == "slf_attn.w_qs":
-                packed = [state[name.replace("w_qs", w)] for w in ("w_qs", "w_ks", "w_vs")]
-                out[f"{prefix}.qkv.weight"] = torch.cat(packed)
-            elif part in _IN_LAYER:
-                out[f"{prefix}.{_IN_LAYER[part]}.{kind}"] = tensor
-            elif part not in ("slf_attn.w_ks", "slf_attn.w_vs"):
-                out[name] = tensor
-        else:
-            theirs = next((t for t in _OUTSIDE if name == t or name.startswith(t + ".")), "")
-            new = _OUTSIDE.get(theirs, "") + name[len(theirs) :]
-            out[new] = tensor.flatten() if theirs.endswith("fuse_token") else tensor
-    return out
-
-
 def _config_of(
     state: Mapping[str, Tensor], heads: int, stride: int, dilate: int, layout: str | SkeletonLayout | None
 ) -> HiTRSConfig:
@@ -120,7 +120,7 @@ def _config_of(
     if layout is None:
         known = {l.joints: l for l in (NTU25, KINECT20)}
         layout = known.get(joints) or SkeletonLayout.from_parents(f"joints{joints}", [-1] * joints)
-    levels = tuple(_LEVELS.values())
+    levels = tuple(LEVELS.values())
     widths = [len(state[f"encoder.{level}_layers.0.attention_norm.weight"]) for level in levels]
     hidden = [len(state[f"encoder.{level}_layers.0.ffn_in.bias"]) for level in levels]
     return HiTRSConfig.authors(

@@ -7,7 +7,7 @@ run past the padded end; an index past it repeats the last padded frame.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,13 +30,22 @@ class Windows(NamedTuple):
 
 def clip_counts(lengths: Tensor, windows: Windows) -> Tensor:
     """Clips of sequences of `lengths` `[B]` frames: ceil(T / stride) for the usual windows, 0 for an empty one."""
+    within, covering = _needed(lengths, windows)
+    return torch.where(lengths > 0, torch.maximum(within, covering).clamp(min=1), 0)
+
+
+def clip_count(frames: int, windows: Windows) -> int:
+    """`clip_counts` of one sequence, on the host."""
+    return max(*_needed(frames, windows), 1) if frames > 0 else 0
+
+
+def _needed(lengths: Any, windows: Windows) -> tuple[Any, Any]:
+    """Of a length or of each: the clips that need no filling, and the clips that it takes to see the last frame."""
     window, stride, dilate = windows
     reach = (window - 1) * dilate
-    within = (lengths + 2 * windows.pad - 1 - reach).div(
-        stride, rounding_mode="floor"
-    ) + 1  # clips that need no filling
-    covering = -(-(lengths + windows.pad - 1 - reach)).div(stride, rounding_mode="floor") + 1  # to see the last frame
-    return torch.where(lengths > 0, torch.maximum(within, covering).clamp(min=1), 0)
+    within = (lengths + 2 * windows.pad - 1 - reach) // stride + 1
+    covering = -(-(lengths + windows.pad - 1 - reach) // stride) + 1
+    return within, covering
 
 
 def clip_frames(lengths: Tensor, windows: Windows, capacity: int, zero_row: int) -> Tensor:
@@ -70,6 +79,6 @@ def window_rows(
 def longest_within(clips: int, windows: Windows) -> int:
     """Frames of the longest sequence that has no more than so many clips."""
     frames = clips * windows.stride
-    while frames > 1 and clip_counts(torch.tensor([frames]), windows).item() > clips:
+    while frames > 1 and clip_count(frames, windows) > clips:
         frames -= 1
     return frames

@@ -91,8 +91,11 @@ class Recognizer(nn.Module):
         Samples are numbered 0 .. `samples` - 1; one without a sequence gets the classifier's bias.
         """
         video = self.encoder(frames, lengths, capacity=capacity).video
+        return self.classify(video, sample, samples, lengths > 0)
+
+    def classify(self, video: Tensor, sample: Tensor, samples: int, counted: Tensor) -> Tensor:
+        """Video embeddings `[B, D3]`, each one's sample `[B]` and whether it counts `[B]`, to logits `[N, classes]`."""
         # A matrix product sums each sample's bodies in a fixed order, forward and backward.
-        member = sample == torch.arange(samples, device=sample.device)[:, None]
-        member = member & (lengths > 0)
+        member = (sample == torch.arange(samples, device=sample.device)[:, None]) & counted
         count = self.bodies if self.bodies is not None else member.sum(1, keepdim=True).clamp(min=1)
         return self.classifier(member.to(video.dtype) @ video / count)

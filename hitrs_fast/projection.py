@@ -35,9 +35,12 @@ class _ThreeProducts(torch.autograd.Function):
     """y_i = x W_i^T for the three thirds W_i of a weight; dx = sum dy_i W_i, dW_i = dy_i^T x."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
-        ctx.save_for_backward(x, weight)
+    def forward(x: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
         return tuple(linear(x, w) for w in weight.chunk(3))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: tuple[Tensor, ...]) -> None:
+        ctx.save_for_backward(*inputs)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
