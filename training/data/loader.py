@@ -4,7 +4,10 @@ The frames lie in memory, on the host or on the device: all of a store, or the p
 batch is one gather. What sets the lengths (which sequences, and temporal crops) is drawn on the host for an epoch at a
 time, from (seed, epoch) alone, so that a run can go on from (epoch, batch) without any other state.
 
-Shape legend: F frames (capacity), J joints, C coordinates, B sequences.
+Words: a *piece* is a sequence, or a part of a long one. An *item* is what batches are made of: a piece, or, where whole
+samples are wanted, all pieces of a sample.
+
+Shape legend: F frames (capacity), J joints, C coordinates, B sequences, P pieces.
 """
 
 from __future__ import annotations
@@ -45,6 +48,8 @@ class Batch(NamedTuple):
     interpolated: Tensor  # [B] bool
     sequence: np.ndarray  # [n <= B] int64: number of each sequence in the store
     capacity: Capacity
+    owner: Tensor  # [B] int64: the item of the batch that each sequence belongs to; 0 for empty ones
+    item: np.ndarray  # [items] int64: number of each item in the store: of the sample, or of the sequence
 
 
 @dataclass
@@ -57,8 +62,9 @@ class Plan:
     length: np.ndarray
     augmented: np.ndarray
     interpolated: np.ndarray
-    bounds: np.ndarray  # [batches + 1]
     fill: np.ndarray  # of the stream; 0 without one
+    first: np.ndarray  # [items + 1] the first piece of each item
+    bounds: np.ndarray  # [batches + 1] of items
 
     def __len__(self) -> int:
         return len(self.bounds) - 1
@@ -73,6 +79,8 @@ class Loader:
         shuffled and augmented, and a last batch that is not full is left out (unless it is the only one).
     quantiles: one capacity for each; fewer mean less to compile and more padding.
     sampler: the order of a training epoch; a stream has only shuffled ones.
+    samples: `[N]`, the sample of each of the store's sequences: batches are then of `batch_size` whole samples, and
+        hold as many sequences for each as the sample with the most pieces. Not for a stream.
     rank, ranks: this loader's place among as many, on other devices. Of each row of `ranks` pieces it takes one, so
         that a batch of all together is a batch of one loader with a larger `batch_size`, and all have as many batches.
     """
@@ -90,10 +98,13 @@ class Loader:
         sampler: Sampler = shuffled,
         rank: int = 0,
         ranks: int = 1,
+        samples: np.ndarray | None = None,
     ) -> None:
         self.stream = frames if isinstance(frames, Stream) else None
         if self.stream and sampler is not shuffled:
             raise ValueError("a stream has no sampler but the shuffled one")
+        if self.stream and samples is not None:
+            raise ValueError("a stream has no batches of whole samples")
         self.frames = frames.frames if isinstance(frames, Stream) else frames
         self.windows, self.batch_size = windows, batch_size
         self.sampler, self.rank, self.ranks = sampler, rank, ranks
@@ -101,6 +112,7 @@ class Loader:
         self.chosen = np.asarray(chosen, np.int64)
         self.first = offsets[self.chosen]
         self.full = offsets[self.chosen + 1] - self.first
+        self.samples = samples
         self.sizes = self._sizes(quantiles)
 
     def _clips(self, lengths: np.ndarray) -> np.ndarray:
@@ -118,16 +130,24 @@ class Loader:
             return which, np.minimum(within * LONGEST, slack), length
         return which, rng.integers(0, slack + 1), length
 
+    def _items(self, which: np.ndarray) -> np.ndarray:
+        """`[items + 1]`: the first piece of each item, of pieces that belong to the chosen sequences `which` `[P]`."""
+        if self.samples is None:
+            return np.arange(len(which) + 1)
+        return np.flatnonzero(np.diff(self.samples[self.chosen[which]], prepend=-1, append=-1))
+
     def plan(self, epoch: int) -> Plan:
         rng = np.random.default_rng([self.seed, epoch])
         which, within, length = self._pieces(rng)
         place = self._placed(epoch)
-        if self.augment is None:
-            order = np.argsort(place.fill[which], kind="stable")
-        else:
-            order = self.sampler(rng, length, self.chosen[which])
-            order = order[np.argsort(place.fill[which[order]], kind="stable")]
-        which, within, length = which[order], within[order], length[order]
+        first = self._items(which)
+        begin = first[:-1]
+        order = np.arange(len(begin))
+        if self.augment is not None:
+            order = self.sampler(rng, np.add.reduceat(length, begin), self.chosen[which[begin]])
+        order = order[np.argsort(place.fill[which[begin[order]]], kind="stable")]
+        pieces, first = _runs(begin[order], np.diff(first)[order])
+        which, within, length = which[pieces], within[pieces], length[pieces]
         count = len(which)
         augmented = cropped = np.zeros(count, bool)
         if self.augment is not None:
@@ -135,8 +155,10 @@ class Loader:
             cropped = augmented & (rng.random(count) < 0.5)
             cut = np.round(length * CROP * rng.random(count)).astype(np.int64) * cropped
             within, length = within + rng.integers(0, cut + 1), length - cut
-        bounds = self._bounds(length, place.fill[which])
-        own = slice(self.rank, None, self.ranks)
+        fill, begin = place.fill[which], first[:-1]
+        bounds = self._bounds(np.add.reduceat(length, begin), np.add.reduceat(self._clips(length), begin), fill[begin])
+        mine = slice(self.rank, None, self.ranks)
+        own, first = _runs(begin[mine], np.diff(first)[mine])
         return Plan(
             epoch,
             sequence=self.chosen[which][own],
@@ -144,8 +166,9 @@ class Loader:
             length=length[own],
             augmented=augmented[own],
             interpolated=(augmented & ~cropped)[own],
+            fill=fill[own],
+            first=first,
             bounds=bounds,
-            fill=place.fill[which][own],
         )
 
     def _placed(self, epoch: int) -> Arrangement:
@@ -154,16 +177,16 @@ class Loader:
             return Arrangement(np.zeros(len(self.chosen), np.int64), self.first)
         return Arrangement(*(column[self.chosen] for column in self.stream.arrange(epoch)))
 
-    def _bounds(self, length: np.ndarray, fill: np.ndarray) -> np.ndarray:
-        """Where batches begin, in rows of one piece for each rank: `batch_size` rows each, or fewer.
+    def _bounds(self, length: np.ndarray, clips: np.ndarray, fill: np.ndarray) -> np.ndarray:
+        """Where batches begin, in rows of one item for each rank: `batch_size` rows each, or fewer.
 
         Fewer where a rank's largest capacity would overflow, and where a batch would reach into a third fill.
         """
         rows = -(-len(length) // self.ranks)
         largest = self.sizes[-1]
         sums = []
-        for of_piece, limit in ((length, largest.frames), (self._clips(length), largest.capacity.clips)):
-            table = np.pad(of_piece, (0, rows * self.ranks - len(length))).reshape(rows, self.ranks)
+        for of_item, limit in ((length, largest.frames), (clips, largest.capacity.clips)):
+            table = np.pad(of_item, (0, rows * self.ranks - len(length))).reshape(rows, self.ranks)
             sums += [(column, limit) for column in np.pad(table.cumsum(0), ((1, 0), (0, 0))).T]
         last_of_row = np.append(fill, fill[-1:].repeat(rows * self.ranks - len(fill)))[self.ranks - 1 :: self.ranks]
         bounds = [0]
@@ -178,10 +201,15 @@ class Loader:
         return np.array(bounds)
 
     def _sizes(self, quantiles: tuple[float, ...]) -> list[Size]:
-        """Capacities at quantiles of the sampler's batches, the largest able to hold any one piece."""
+        """Capacities at quantiles of the sampler's batches, the largest able to hold any one item."""
         rng = np.random.default_rng([self.seed, 1 << 32])
         which, _, length = self._pieces(rng)
+        first = self._items(which)
+        self.pieces = int(np.diff(first).max())  # of an item
         clips = self._clips(length)
+        longest = int(clips.max())
+        which = which[first[:-1]]
+        length, clips = np.add.reduceat(length, first[:-1]), np.add.reduceat(clips, first[:-1])
         count = min(self.batch_size, len(length))
         if self.augment is None:  # the batches themselves, of which the largest capacity holds every one
             draws = [np.arange(first, min(first + count, len(length))) for first in range(0, len(length), count)]
@@ -200,23 +228,26 @@ class Loader:
             (max(_rounded_up(f, 32), floors[0]), max(_rounded_up(c, 4), floors[1]))
             for f, c in zip(frames_quantiles, clips_quantiles, strict=True)
         }
-        return [Size(f, Capacity(c, floors[1])) for f, c in sorted(sizes)]
+        return [Size(f, Capacity(c, longest)) for f, c in sorted(sizes)]
 
     def empty(self, size: Size) -> Batch:
         """A batch of this capacity that holds nothing."""
         nothing = np.zeros(0, np.int64)
-        return self._gather(size, nothing, nothing, nothing.astype(bool), nothing.astype(bool), nothing)
+        no = nothing.astype(bool)
+        return self._gather(size, nothing, nothing, no, no, nothing, nothing, nothing)
 
     def batch(self, plan: Plan, index: int) -> Batch:
         """Batch `index` of an epoch's plan, gathered on the device of the frames."""
-        part = slice(plan.bounds[index], plan.bounds[index + 1])
+        items = plan.first[plan.bounds[index] : plan.bounds[index + 1] + 1]
+        part = slice(items[0], items[-1])
         if self.stream is not None and len(plan.fill[part]):
             self.stream.need(plan.epoch, *plan.fill[part][[0, -1]].tolist())
-        length = plan.length[part]
+        length, sequence = plan.length[part], plan.sequence[part]
         clips = int(self._clips(length).sum())
         size = next(s for s in self.sizes if length.sum() <= s.frames and clips <= s.capacity.clips)
-        arrays = (plan.start, plan.length, plan.augmented, plan.interpolated, plan.sequence)
-        return self._gather(size, *(x[part] for x in arrays))
+        owner = np.repeat(np.arange(len(items) - 1), np.diff(items))
+        arrays = (plan.start[part], length, plan.augmented[part], plan.interpolated[part])
+        return self._gather(size, *arrays, owner, sequence, plan.sequence[items[:-1]])
 
     def _gather(
         self,
@@ -225,18 +256,28 @@ class Loader:
         length: np.ndarray,
         augmented: np.ndarray,
         interpolated: np.ndarray,
+        owner: np.ndarray,
         sequence: np.ndarray,
+        leading: np.ndarray,
     ) -> Batch:
-        fill = (0, self.batch_size - len(length))
-        starts, lengths, augmenteds, interpolateds = (
+        """`leading`: the first sequence of each item."""
+        fill = (0, self.batch_size * self.pieces - len(length))
+        starts, lengths, augmenteds, interpolateds, owners = (
             torch.from_numpy(np.pad(x, fill)).to(self.frames.device, non_blocking=True)
-            for x in (start, length, augmented, interpolated)
+            for x in (start, length, augmented, interpolated, owner)
         )
         rows = rows_of(lengths, size.frames)
         source = torch.where(rows.valid, starts.index_select(0, rows.sequence) + rows.position, 0)
         frames = self.frames.index_select(0, source)
         frames[int(length.sum()) :] = 0
-        return Batch(frames, lengths, rows, augmenteds, interpolateds, sequence, size.capacity)
+        item = leading if self.samples is None else self.samples[leading]
+        return Batch(frames, lengths, rows, augmenteds, interpolateds, sequence, size.capacity, owners, item)
+
+
+def _runs(begin: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers of runs of `count` from `begin` on, one run after another, and where each lies among them."""
+    first = np.concatenate([[0], count.cumsum()])
+    return np.arange(first[-1]) + np.repeat(begin - first[:-1], count), first
 
 
 def _rounded_up(value: float, multiple: int) -> int:
