@@ -17,6 +17,8 @@ class OptimConfig:
     """Where the schedule ends."""
     power: float = 1.0
     """Of the polynomial decay."""
+    milestones: tuple[tuple[float, float], ...] = ()
+    """Instead of the polynomial decay, steps: (part of the schedule, factor of lr from there on), in order."""
     weight_decay: float = 0.01
     decay: str = "decoupled"
     """"decoupled" is AdamW; "l2" adds the decay to the gradient, as the paper's words have it."""
@@ -35,8 +37,11 @@ def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimiz
 
 
 def lr_at(step: int, steps: int, warmup: int, config: OptimConfig) -> float:
-    """Linear from 0 over `warmup` steps, then polynomial to `end_lr` at `steps` (the paper's section 4.1)."""
+    """Linear from 0 over `warmup` steps, then polynomial to `end_lr` at `steps` (the paper's section 4.1), or by
+    the milestones."""
     if step < warmup:
         return config.lr * step / warmup
+    if config.milestones:
+        return config.lr * next((f for part, f in reversed(config.milestones) if step >= round(part * steps)), 1.0)
     left = 1 - (step - warmup) / max(steps - warmup, 1)
     return config.end_lr + (config.lr - config.end_lr) * max(left, 0.0) ** config.power

@@ -13,7 +13,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import tyro
-from safetensors.torch import save_file
 from torch import Tensor
 
 from hitrs_fast import HiTRS, LossWeights, Pretraining
@@ -24,11 +23,12 @@ from .data.loader import QUANTILES, Batch, Loader, long_enough
 from .data.pipeline import pretext_input
 from .data.records import DataError
 from .data.store import Store
-from .data.stream import Stream, fits, memory_of
+from .data.stream import Stream
 from .log import RunLog
 from .loop import LoopConfig, Trainer
 from .presets import PretrainRecipe, pretrain_recipe
 from .runtime import check_compiler, demo_store, environment, keep_freed_memory, new_run_folder, pick_device, run
+from .setup import above, at_least, check_stream, default_preset, frames_of, save_heads, write_json
 
 DEMO_STEPS = 300
 ONE_CAPACITY = (0.99,)
@@ -134,23 +134,14 @@ def pretrain(options: Options) -> None:
     print(json.dumps(result))
 
 
-def default_preset(device: torch.device) -> str:
-    return "paper" if device.type == "cuda" else "small"
-
-
 def recipe_of(options: Options, store: Store, device: torch.device) -> PretrainRecipe:
     """The preset with what the command line changes."""
     preset = options.preset or default_preset(device)
     recipe = pretrain_recipe(preset, store.layout, stream=options.stream, channels=store.channels)
-    for name, value, least in (("lr", options.lr, 0.0), ("batch-size", options.batch_size, 1)):
-        if value is not None and value <= least:
-            raise DataError(f"--{name} is {value}; it must be above {least}")
-    if options.seed < 0:
-        raise DataError(f"--seed is {options.seed}; it must not be negative")
-    if options.stream == "bone" and max(store.layout.parents) < 0:
-        raise DataError(
-            f"{store.path}: its layout has no bones, so it has no bone stream; give the data bones or parents"
-        )
+    above("lr", options.lr, 0)
+    above("batch-size", options.batch_size, 1)
+    at_least("seed", options.seed, 0)
+    check_stream(store, options.stream)
     optim = dataclasses.replace(recipe.optim, decay=options.decay, lr=options.lr or recipe.optim.lr)
     return dataclasses.replace(recipe, optim=optim, batch_size=options.batch_size or recipe.batch_size)
 
@@ -166,7 +157,7 @@ def loaders(options: Options, store: Store, recipe: PretrainRecipe, device: torc
     for kind, part in (("training", training & usable), ("validation", ~training & usable)):
         if part.sum() < 2:
             raise DataError(f"{store.path}: only {part.sum()} {kind} sequences are long enough; two or more are needed")
-    frames = frames_of(options, store, device)
+    frames = frames_of(store, device, options.buffer_gb)
     quantiles = ONE_CAPACITY if options.compile and device.type == "cpu" else QUANTILES
 
     def loader(part: np.ndarray, augment: AugmentConfig | None) -> Loader:
@@ -182,17 +173,6 @@ def loaders(options: Options, store: Store, recipe: PretrainRecipe, device: torc
     return loader(training, recipe.augment), loader(~training, None)
 
 
-def frames_of(options: Options, store: Store, device: torch.device) -> Tensor | int:
-    """All frames of the store on the device, or the bytes of the buffers that they are to be streamed through."""
-    if options.buffer_gb is None and fits(store, device):
-        return torch.from_numpy(store.read_frames()).to(device)
-    size = memory_of(device) // 4 if options.buffer_gb is None else int(options.buffer_gb * 1e9)
-    if size <= 0:
-        raise DataError(f"--buffer-gb is {options.buffer_gb}; it must be above 0")
-    log.info("%s is streamed through a buffer of %.1f GB", store.path, size / 1e9)
-    return size // 2  # one for training, one for validation
-
-
 def loop_config(options: Options, recipe: PretrainRecipe, store: Store, train: Loader) -> LoopConfig:
     if options.steps is not None and options.epochs is not None:
         raise DataError("--steps and --epochs exclude each other")
@@ -203,13 +183,9 @@ def loop_config(options: Options, recipe: PretrainRecipe, store: Store, train: L
         steps = DEMO_STEPS if options.data is None else recipe.steps
     if options.epochs is not None and steps < 1:
         raise DataError(f"--epochs {options.epochs} is less than one step of {recipe.batch_size} sequences")
-    for name, value in (
-        ("steps", steps),
-        ("checkpoint-every", options.checkpoint_every),
-        ("validate-every", options.validate_every),
-    ):
-        if value is not None and value < 1:
-            raise DataError(f"--{name} is {value}; it must be at least 1")
+    at_least("steps", steps, 1)
+    at_least("checkpoint-every", options.checkpoint_every, 1)
+    at_least("validate-every", options.validate_every, 1)
     warmup = steps // 30 if options.warmup is None else options.warmup
     if not 0 <= warmup <= steps:
         raise DataError(f"--warmup is {warmup}; it must lie between 0 and the {steps} steps")
@@ -259,12 +235,7 @@ def describe(options: Options, recipe: PretrainRecipe, store: Store, device: tor
 def save_model(folder: Path, model: Pretraining) -> None:
     """The newest weights: the encoder for `HiTRS.from_pretrained(folder)`, the heads beside it."""
     model.encoder.save_pretrained(folder)
-    heads = {k: t.contiguous() for k, t in model.state_dict().items() if not k.startswith("encoder.")}
-    save_file(heads, folder / "heads.safetensors")
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=1, default=str) + "\n")
+    save_heads(folder, model)
 
 
 def main(args: Sequence[str] | None = None) -> None:

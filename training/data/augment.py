@@ -91,7 +91,7 @@ def _matrices(chosen: dict[str, Tensor], config: AugmentConfig, frames: Tensor, 
     identity = torch.eye(size, device=frames.device, dtype=frames.dtype)
     matrix = identity.expand(batch, -1, -1)
     if config.rotation and size == 3:
-        matrix = _rotations(config.rotation * _uniform((batch,), frames, generator))
+        matrix = rotations(config.rotation * _uniform((batch,), frames, generator))
     if "scale" in chosen:
         factor = 1 + SCALE * _uniform((batch, 1, 1), frames, generator)
         matrix = torch.where(chosen["scale"][:, None, None], matrix * factor, matrix)
@@ -101,7 +101,7 @@ def _matrices(chosen: dict[str, Tensor], config: AugmentConfig, frames: Tensor, 
     return matrix
 
 
-def _rotations(degrees: Tensor) -> Tensor:
+def rotations(degrees: Tensor) -> Tensor:
     """Rotations about the vertical (the second coordinate), `[B, 3, 3]`."""
     angle = degrees * (math.pi / 180)
     cos, sin, zero, one = angle.cos(), angle.sin(), torch.zeros_like(angle), torch.ones_like(angle)

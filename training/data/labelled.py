@@ -36,26 +36,37 @@ def labelled_lists(
     """All lists of all splits; none where no label is known. `splits`: `[M]` bool, `labels`: `[M]`, -1 for unknown."""
     found = []
     for split, training in splits.items():
-        usable = np.flatnonzero(training & (labels != UNKNOWN))
-        if not usable.size:
-            continue
-        ordered = usable[np.argsort([_key(seed, names[i]) for i in usable.tolist()], kind="stable")]
-        for percent in PERCENTS:
-            for kind in KINDS:
-                chosen = _uniform(ordered, percent) if kind == "uniform" else _per_class(ordered, labels, percent)
-                found.append(_list(split, percent, kind, seed, chosen, names))
+        if (training & (labels != UNKNOWN)).any():
+            for percent in PERCENTS:
+                found += [labelled_list(split, training, names, labels, percent, kind, seed) for kind in KINDS]
     return found
+
+
+def labelled_list(
+    split: str,
+    training: np.ndarray,
+    names: Sequence[str],
+    labels: np.ndarray,
+    percent: float,
+    kind: str,
+    seed: int,
+) -> LabelledList:
+    """One list; at least one of the `training` samples `[M]` must have a label."""
+    usable = np.flatnonzero(training & (labels != UNKNOWN))
+    ordered = usable[np.argsort([_key(seed, names[i]) for i in usable.tolist()], kind="stable")]
+    chosen = _uniform(ordered, percent) if kind == "uniform" else _per_class(ordered, labels, percent)
+    return _list(split, percent, kind, seed, chosen, names)
 
 
 def _key(seed: int, name: str) -> str:
     return hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
 
 
-def _uniform(ordered: np.ndarray, percent: int) -> np.ndarray:
+def _uniform(ordered: np.ndarray, percent: float) -> np.ndarray:
     return ordered[: max(1, round(percent * len(ordered) / 100))]
 
 
-def _per_class(ordered: np.ndarray, labels: np.ndarray, percent: int) -> np.ndarray:
+def _per_class(ordered: np.ndarray, labels: np.ndarray, percent: float) -> np.ndarray:
     classes = len(np.unique(labels[ordered]))
     each = math.ceil(percent * len(ordered) / 100 / classes)
     taken: dict[int, int] = defaultdict(int)
@@ -68,10 +79,10 @@ def _per_class(ordered: np.ndarray, labels: np.ndarray, percent: int) -> np.ndar
     return np.array(chosen)
 
 
-def _list(split: str, percent: int, kind: str, seed: int, chosen: np.ndarray, names: Sequence[str]) -> LabelledList:
+def _list(split: str, percent: float, kind: str, seed: int, chosen: np.ndarray, names: Sequence[str]) -> LabelledList:
     mask = np.zeros(len(names), bool)
     mask[chosen] = True
     listed = sorted(names[i] for i in chosen.tolist())
     digest = hashlib.sha256("\n".join(listed).encode()).hexdigest()
     about = {"split": split, "percent": percent, "kind": kind, "seed": seed, "samples": len(listed), "sha256": digest}
-    return LabelledList(f"{split}-{percent}-{kind}", mask, about)
+    return LabelledList(f"{split}-{percent:g}-{kind}", mask, about)

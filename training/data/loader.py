@@ -50,6 +50,7 @@ class Batch(NamedTuple):
     capacity: Capacity
     owner: Tensor  # [B] int64: the item of the batch that each sequence belongs to; 0 for empty ones
     item: np.ndarray  # [items] int64: number of each item in the store: of the sample, or of the sequence
+    room: int  # items that a batch may have
 
 
 @dataclass
@@ -271,7 +272,9 @@ class Loader:
         frames = self.frames.index_select(0, source)
         frames[int(length.sum()) :] = 0
         item = leading if self.samples is None else self.samples[leading]
-        return Batch(frames, lengths, rows, augmenteds, interpolateds, sequence, size.capacity, owners, item)
+        return Batch(
+            frames, lengths, rows, augmenteds, interpolateds, sequence, size.capacity, owners, item, self.batch_size
+        )
 
 
 def _runs(begin: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

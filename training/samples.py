@@ -1,0 +1,161 @@
+"""Which samples of a store train and test recognition, and loaders of them.
+
+Shape legend: M samples of the store, N sequences.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from hitrs_fast import HiTRS, joint_mapping
+from hitrs_fast.mapping import check_layout
+
+from .data.augment import AugmentConfig
+from .data.labelled import labelled_list
+from .data.loader import QUANTILES, Loader
+from .data.records import UNKNOWN, DataError
+from .data.splits import parse_rule
+from .data.store import Store
+from .setup import frames_of
+
+log = logging.getLogger(__name__)
+
+
+class Parts(NamedTuple):
+    train: np.ndarray  # [M] bool
+    test: np.ndarray  # [M] bool
+    about: dict[str, str]
+    """How they were chosen, as a run records it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Labels:
+    """Which of the training samples keep their labels."""
+
+    fraction: float = 1.0
+    kind: str = "uniform"
+    seed: int = 0
+
+
+def parts_of(store: Store, split: str | None, hold_out: str | None, labels: Labels) -> Parts:
+    """Training and test samples; with `hold_out`, KEY:VALUES, those of the training samples test and the rest train.
+
+    DataError if there is nothing to train or test, or if a class of the test samples has no training sample at all.
+    Samples without a label or without any body are left out, with a message.
+    """
+    name = split or store.split_names[0]
+    bodies = np.bincount(store.sequence_sample, minlength=len(store.names)) > 0
+    usable = bodies & (store.sample_label != UNKNOWN)
+    if not store.classes or not (store.sample_label != UNKNOWN).any():
+        raise DataError(f"{store.path} has no labels; recognition needs the action of each sample")
+    if not usable.all():
+        log.info("%d of %d samples have no body or no label and are left out", (~usable).sum(), len(usable))
+    train, test = store.split(name) & usable, ~store.split(name) & usable
+    about = {"split": name}
+    if hold_out is not None:
+        held = _held_out(store, hold_out)
+        train, test = train & ~held, train & held
+        about["hold out"] = hold_out
+    for what, part in (("training", train), ("test", test)):
+        if not part.any():
+            raise DataError(
+                f"{store.path}: no {what} samples in the split {name}{f' with {hold_out} held out' * bool(hold_out)}"
+            )
+    _check_classes(store, name, train, test)
+    if labels.fraction < 1:
+        train, about["labels"] = _labelled(store, name, train, labels)
+        seen = np.unique(store.sample_label[train])
+        if len(seen) < len(np.unique(store.sample_label[test])):
+            log.warning(
+                "the labelled samples cover %d of %d classes; the others cannot be learnt",
+                len(seen),
+                len(store.classes),
+            )
+    return Parts(train, test, about)
+
+
+def _held_out(store: Store, rule: str) -> np.ndarray:
+    """`[M]` bool: samples that KEY:VALUES names."""
+    _, key, values = parse_rule(f"hold-out={rule}")
+    columns = {
+        "labels": store.sample_label, "subjects": store.sample_subject, "views": store.sample_camera,
+        "cameras": store.sample_camera, "setups": store.sample_setup, "names": np.array(store.names),
+    }  # fmt: skip
+    held = np.isin(columns[key], values)
+    if not held.any():
+        raise DataError(f"--hold-out {rule}: no sample of {store.path} has such {key}")
+    return held
+
+
+def _check_classes(store: Store, split: str, train: np.ndarray, test: np.ndarray) -> None:
+    untrained = np.setdiff1d(store.sample_label[test], store.sample_label[train])
+    if len(untrained):
+        named = ", ".join(f"{store.classes[c]!r}" for c in untrained[:5].tolist())
+        raise DataError(
+            f"{store.path}: in the split {split} {len(untrained)} classes are tested and never trained: {named}; "
+            f"take another --split"
+        )
+
+
+def _labelled(store: Store, split: str, train: np.ndarray, labels: Labels) -> tuple[np.ndarray, str]:
+    """The samples that keep their labels: the store's own list where it has one, else one drawn by the same rule."""
+    percent = 100 * labels.fraction
+    name = f"{split}-{percent:g}-{labels.kind}"
+    if store.labelled_lists.get(name, {}).get("seed") == labels.seed and (train == store.split(split)).all():
+        return store.labelled(name), f"{name} {store.labelled_lists[name]['sha256']}"
+    found = labelled_list(split, train, store.names, store.sample_label, percent, labels.kind, labels.seed)
+    return found.mask, f"{found.name} seed {labels.seed} {found.about['sha256']}"
+
+
+class SampleLoaders:
+    """Loaders over a store's frames, which are held on the device in the encoder's layout.
+
+    map_joints: whether frames of another layout are mapped onto the encoder's; else another layout is a DataError.
+    """
+
+    def __init__(self, store: Store, encoder: HiTRS, device: torch.device, map_joints: bool) -> None:
+        self.store, self.windows = store, encoder.windows()
+        config = encoder.config
+        if store.channels != config.channels:
+            raise DataError(
+                f"{store.path} has {store.channels} coordinates a joint and the encoder reads {config.channels}"
+            )
+        mapping = None
+        if map_joints:
+            mapping = _or_data_error(joint_mapping, store.layout, config.layout)
+        else:
+            _or_data_error(check_layout, config.layout, store.layout, store.path)
+        frames = frames_of(store, device)
+        if isinstance(frames, int):
+            raise DataError(f"{store.path} does not fit into half of the memory of {device}, which recognition needs")
+        self.frames = frames if mapping is None else mapping.apply(frames)
+        if mapping is not None and mapping.missing:
+            log.warning("the data have no %s: these joints stay empty", ", ".join(mapping.missing))
+
+    def __call__(
+        self,
+        part: np.ndarray,
+        batch_size: int,
+        augment: AugmentConfig | None,
+        seed: int,
+        quantiles: tuple[float, ...] = QUANTILES,
+    ) -> Loader:
+        """Batches of the samples `part` `[M]` bool."""
+        store = self.store
+        chosen = np.flatnonzero(part[store.sequence_sample])
+        return Loader(
+            self.frames, store.offsets, chosen, self.windows, batch_size, augment, seed, quantiles,
+            samples=store.sequence_sample,
+        )  # fmt: skip
+
+
+def _or_data_error(function, *args):
+    try:
+        return function(*args)
+    except ValueError as error:
+        raise DataError(str(error)) from error

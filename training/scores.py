@@ -1,0 +1,120 @@
+"""Scores of samples as files that anybody can fuse and check, and their fusion over streams.
+
+A `scores.npz` holds `names` [N] str, `logits` [N, K] float32, `labels` [N] int64 and `classes` [K] str.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .data.records import DataError
+from .metrics.classes import ClassScores, classification, softmax
+
+FILE = "scores.npz"
+SHOWN = 5  # classes of a prediction that are listed
+
+
+class Scores(NamedTuple):
+    names: np.ndarray  # [N] str
+    logits: np.ndarray  # [N, K] float32
+    labels: np.ndarray  # [N] int64
+    classes: np.ndarray  # [K] str
+
+
+def read_scores(path: Path) -> Scores:
+    """The scores of a run folder, or of a file. DataError if there are none or they do not fit together."""
+    file = path / FILE if path.is_dir() else path
+    if not file.is_file():
+        raise DataError(f"{file}: there are no scores; training.recognize writes them at its end")
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            scores = Scores(*(arrays[key] for key in Scores._fields))
+    except (KeyError, ValueError, OSError, EOFError) as error:
+        raise DataError(f"{file}: is not a file of scores, or is damaged ({error})") from error
+    if scores.logits.shape != (len(scores.names), len(scores.classes)) or len(scores.labels) != len(scores.names):
+        raise DataError(f"{file}: names, logits, labels and classes do not fit together")
+    return scores
+
+
+def fused(paths: Sequence[Path], weights: Sequence[float] | None, use_softmax: bool) -> Scores:
+    """The weighted mean of several runs' logits, or of their probabilities (as logarithms), in the first run's order.
+
+    DataError unless all have the same samples, labels and classes.
+    """
+    if weights is not None and (len(weights) != len(paths) or min(weights) < 0 or not sum(weights) > 0):
+        raise DataError(f"--weights: {len(paths)} numbers are needed, none negative and not all 0")
+    first, *others = [read_scores(path) for path in paths]
+    order = np.argsort(first.names, kind="stable")
+    total = np.zeros(first.logits.shape)
+    each = weights or [1.0] * len(paths)
+    for path, scores, weight in zip(paths, [first, *others], each, strict=True):
+        own = np.argsort(scores.names, kind="stable")
+        _check_same(paths[0], first, order, path, scores, own)
+        values = softmax(scores.logits) if use_softmax else scores.logits
+        total[order] += weight / sum(each) * values[own]
+    logits = np.log(np.maximum(total, np.finfo(np.float64).tiny)) if use_softmax else total
+    return first._replace(logits=logits.astype(np.float32))
+
+
+def _check_same(
+    first_path: Path, first: Scores, order: np.ndarray, path: Path, scores: Scores, own: np.ndarray
+) -> None:
+    if not np.array_equal(first.classes, scores.classes):
+        raise DataError(f"{path} has other classes than {first_path}, so their scores cannot be fused")
+    if not np.array_equal(first.names[order], scores.names[own]):
+        differ = np.setxor1d(first.names, scores.names)
+        example = f", such as {differ[0]}" if len(differ) else ""
+        raise DataError(
+            f"{path} scores other samples than {first_path}: {len(differ)} are in one alone{example}; fuse runs of one "
+            f"store and split"
+        )
+    if not np.array_equal(first.labels[order], scores.labels[own]):
+        raise DataError(f"{path} has other labels than {first_path}, so their scores cannot be fused")
+
+
+def write_results(folder: Path, scores: Scores) -> dict[str, Any]:
+    """Scores, predictions, the per-class table and the confusion matrix as files; the figures as a dictionary."""
+    np.savez(folder / FILE, **scores._asdict())
+    found = classification(scores.logits, scores.labels)
+    classes = scores.classes.tolist()
+    _write_predictions(folder / "predictions.csv", scores)
+    count = found.confusion.sum(1)
+    named = found.confusion.sum(0)
+    right = found.confusion.diagonal()
+    rows = [
+        [name, n, _ratio(hit, n), _ratio(hit, called)]
+        for name, n, hit, called in zip(classes, count.tolist(), right.tolist(), named.tolist(), strict=True)
+    ]
+    write_csv(folder / "per_class.csv", ["class", "samples", "recall", "precision"], rows)
+    matrix = [[name, *row] for name, row in zip(classes, found.confusion.tolist(), strict=True)]
+    write_csv(folder / "confusion.csv", ["true \\ named", *classes], matrix)
+    return figures(found)
+
+
+def figures(found: ClassScores) -> dict[str, Any]:
+    return {k: round(v, 5) for k, v in found._asdict().items() if k != "confusion"}
+
+
+def _ratio(part: int, whole: int) -> str:
+    return f"{part / whole:.4f}" if whole else ""
+
+
+def _write_predictions(path: Path, scores: Scores) -> None:
+    probability = softmax(scores.logits)
+    best = np.argsort(-probability, 1, kind="stable")[:, :SHOWN]
+    classes = scores.classes
+    rows = []
+    for name, label, order, values in zip(scores.names, scores.labels, best, probability, strict=True):
+        rows.append([name, classes[label], *(x for c in order for x in (classes[c], f"{values[c]:.4f}"))])
+    heads = [x for n in range(1, best.shape[1] + 1) for x in (f"named_{n}", f"probability_{n}")]
+    write_csv(path, ["sample", "true", *heads], rows)
+
+
+def write_csv(path: Path, heads: list[str], rows: list[list[Any]]) -> None:
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([heads, *rows])

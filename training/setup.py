@@ -1,0 +1,75 @@
+"""What the commands that train share: checks of their options, frames on the device, files of a run folder."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from hitrs_fast import HiTRS
+
+from .data.records import DataError
+from .data.store import Store
+from .data.stream import fits, memory_of
+
+log = logging.getLogger(__name__)
+
+
+def default_preset(device: torch.device) -> str:
+    return "paper" if device.type == "cuda" else "small"
+
+
+def above(option: str, value: float | None, limit: float) -> None:
+    """DataError unless the value of `--option` is above the limit, or not given."""
+    if value is not None and value <= limit:
+        raise DataError(f"--{option} is {value}; it must be above {limit}")
+
+
+def at_least(option: str, value: float | None, least: float) -> None:
+    if value is not None and value < least:
+        raise DataError(f"--{option} is {value}; it must be at least {least}")
+
+
+def check_stream(store: Store, stream: str) -> None:
+    if stream == "bone" and max(store.layout.parents) < 0:
+        raise DataError(
+            f"{store.path}: its layout has no bones, so it has no bone stream; give the data bones or parents"
+        )
+
+
+def frames_of(store: Store, device: torch.device, buffer_gb: float | None = None) -> Tensor | int:
+    """All frames of the store on the device, or the bytes of the buffers that they are to be streamed through."""
+    if buffer_gb is None and fits(store, device):
+        return torch.from_numpy(store.read_frames()).to(device)
+    size = memory_of(device) // 4 if buffer_gb is None else int(buffer_gb * 1e9)
+    if size <= 0:
+        raise DataError(f"--buffer-gb is {buffer_gb}; it must be above 0")
+    log.info("%s is streamed through a buffer of %.1f GB", store.path, size / 1e9)
+    return size // 2  # one for training, one for validation
+
+
+def save_heads(folder: Path, model: nn.Module) -> None:
+    """What a model has beside its encoder, as `heads.safetensors`."""
+    heads = {k: t.contiguous() for k, t in model.state_dict().items() if not k.startswith("encoder.")}
+    save_file(heads, folder / "heads.safetensors")
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=1, default=str) + "\n")
+
+
+def read_encoder(folder: Path) -> HiTRS:
+    """The encoder of a run folder. DataError if there is none."""
+    for name in ("config.json", "model.safetensors"):
+        if not (folder / name).is_file():
+            raise DataError(f"{folder} is no run with an encoder: it has no {name}")
+    try:
+        return HiTRS.from_pretrained(str(folder))
+    except (ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise DataError(f"{folder}: its encoder cannot be read ({error})") from error
