@@ -74,7 +74,8 @@ class Recognizer(nn.Module):
     """Action recognition: the bodies' video embeddings, averaged, and a linear classifier (the paper's section 3.4).
 
     `bodies=None` averages over the bodies present. The authors divide by two always and encode an absent second
-    body as a sequence of zeros: `bodies=2`, and such sequences in the batch.
+    body as a sequence of zeros: `bodies=2`. Such a sequence need not be in the batch: its clips are all the same, and
+    one stands for all of them.
     """
 
     def __init__(self, encoder: HiTRS, classes: int, bodies: int | None = None) -> None:
@@ -90,8 +91,32 @@ class Recognizer(nn.Module):
 
         Samples are numbered 0 .. `samples` - 1; one without a sequence gets the classifier's bias.
         """
-        video = self.encoder(frames, lengths, capacity=capacity).video
-        return self.classify(video, sample, samples, lengths > 0)
+        if self.bodies is None:
+            video = self.encoder(frames, lengths, capacity=capacity).video
+            return self.classify(video, sample, samples, lengths > 0)
+        out = self.encoder(frames, lengths, levels="clip", capacity=capacity)
+        if capacity is None:
+            capacity = Capacity(len(out.clip), max(int(out.clip_lengths.max()), 1))
+        member = (sample == torch.arange(samples, device=sample.device)[:, None]) & (lengths > 0)
+        missing = torch.where(member.any(1), self.bodies - member.sum(1), 0).clamp(min=0)
+        # An absent body is as long as the longest that is there.
+        absent = torch.where(missing > 0, torch.where(member, out.clip_lengths, 0).amax(1), 0)
+        video = self._videos(out.clip, out.clip_lengths, absent, capacity.longest)
+        present, zeros = video[: len(lengths)], video[len(lengths) :]
+        total = member.to(video.dtype) @ present + missing[:, None].to(video.dtype) * zeros
+        return self.classifier(total / self.bodies)
+
+    def _videos(self, clip: Tensor, counts: Tensor, absent: Tensor, longest: int) -> Tensor:
+        """Video embeddings `[B + N, D3]`: of the sequences, then of N that have `absent` `[N]` clips of zeros."""
+        encoder = self.encoder
+        zero_frame = encoder.frames(clip.new_zeros(0, encoder.config.joints, encoder.config.channels))
+        nowhere = torch.zeros(1, encoder.config.window, dtype=torch.long, device=clip.device)
+        zero_clip, _ = encoder.clips(zero_frame, nowhere)
+        clips = torch.cat([clip, zero_clip.expand(len(absent) * longest, -1)])
+        first = len(clip) + longest * torch.arange(len(absent), device=clip.device)
+        starts = torch.cat([offsets_of(counts)[:-1], first])
+        video, _ = encoder.videos(clips, starts, torch.cat([counts, absent]), longest)
+        return video
 
     def classify(self, video: Tensor, sample: Tensor, samples: int, counted: Tensor) -> Tensor:
         """Video embeddings `[B, D3]`, each one's sample `[B]` and whether it counts `[B]`, to logits `[N, classes]`."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
+from .data.records import DataError
 from .runtime import run
 
 if TYPE_CHECKING:
@@ -68,7 +69,37 @@ def detection_table(scores: DetectionScores, overlap: float) -> Iterator[str]:
     yield f"{scores.ap_2d:>9.2%}  ap_2d, the mean of ap at overlaps 0.05, 0.10 ... 1"
 
 
-COMMANDS: dict[str, Callable[..., Any]] = {"detection": Detection}
+@dataclass(kw_only=True)
+class Fuse:
+    """Fuse the scores of several runs of training.recognize, such as joint, bone and motion streams of one split."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Run folders, or their scores.npz."""
+    weights: tuple[float, ...] | None = None
+    """Of each run; equal unless given. Do not choose them on the samples that are scored."""
+    softmax: bool = False
+    """Average probabilities instead of logits."""
+    out: Path | None = None
+    """A new folder for the fused scores, predictions, confusion matrix and per-class table."""
+
+    def run(self) -> None:
+        from .metrics.classes import classification
+        from .scores import figures, fused, write_results
+
+        if len(self.runs) < 2:
+            raise DataError("fuse takes two or more runs")
+        scores = fused(self.runs, self.weights, self.softmax)
+        if self.out is None:
+            result = figures(classification(scores.logits, scores.labels))
+        else:
+            if self.out.exists():
+                raise DataError(f"{self.out} exists already; give another --out")
+            self.out.mkdir(parents=True)
+            result = write_results(self.out, scores)
+        print(json.dumps(result | {"samples": len(scores.names), "runs": [str(path) for path in self.runs]}))
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {"detection": Detection, "fuse": Fuse}
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -32,7 +32,7 @@ from .recognition import RecognitionRecipe, RecognitionTask, predict, recognitio
 from .runtime import check_compiler, demo_store, environment, keep_freed_memory, new_run_folder, pick_device, run
 from .samples import Labels, Parts, SampleLoaders, parts_of
 from .scores import Scores, write_results
-from .setup import above, at_least, check_stream, default_preset, read_encoder, save_heads, write_json
+from .setup import above, at_least, check_stream, default_preset, read_encoder, run_record, save_heads, write_json
 
 ONE_CAPACITY = (0.99,)
 log = logging.getLogger(__name__)
@@ -71,8 +71,11 @@ class Options:
     epochs: float | None = None
     """Passes over the training samples; the default is the preset's."""
     batch_size: int | None = None
+    """Samples in a batch; the default is the preset's (small 32; paper 128; authors 32, four batches a step)."""
     lr: float | None = None
+    """Highest learning rate; the default is the preset's."""
     label_smoothing: float | None = None
+    """Part of the target that is spread over all classes; the presets have none."""
     views: int | None = None
     """Test each sample turned about the vertical so many ways, and average."""
     k: int = 1
@@ -82,14 +85,16 @@ class Options:
     run: Path | None = None
     """Folder for weights, logs and checkpoints; the default is runs/recognize-<time>."""
     device: str | None = None
+    """cpu or cuda; the default is CUDA where there is one."""
     compile: bool = False
-    """Compile the model with torch.compile."""
+    """Compile the model with torch.compile; it takes a minute or more before the first step."""
     checkpoint_every: int = 1000
     """Steps between checkpoints; the last step always has one."""
     resume: bool = False
     """Go on with the run in --run."""
     predict: tuple[Path, ...] = ()
-    """RUN FILE...: name the actions in these recordings (.skeleton, .npy, .npz, .csv, .json) with a finished run."""
+    """RUN FILE...: name the actions in these recordings (.skeleton, .npy, .npz, .csv, .json) with a finished run; of
+    the other options only --device counts."""
 
 
 def recognize(options: Options) -> None:
@@ -308,14 +313,6 @@ def load_heads(model: nn.Module, folder: Path | None, classes: list[str]) -> Non
             f"({', '.join(classes[:3])}, ...); they must be the same ones in the same order"
         )
     model.load_state_dict(load_file(folder / "heads.safetensors"), strict=False)
-
-
-def run_record(folder: Path) -> dict[str, Any]:
-    file = folder / "run.json"
-    record = json.loads(file.read_text()) if file.exists() else {}
-    if record.get("command") != "recognize" or not (folder / "heads.safetensors").exists():
-        raise DataError(f"{folder} is not a finished run of training.recognize, so it has no classifier")
-    return record
 
 
 def describe(

@@ -14,6 +14,7 @@ import numpy as np
 
 from .data.records import DataError
 from .metrics.classes import ClassScores, classification, softmax
+from .pictures import draw_confusion
 
 FILE = "scores.npz"
 SHOWN = 5  # classes of a prediction that are listed
@@ -78,7 +79,10 @@ def _check_same(
 
 
 def write_results(folder: Path, scores: Scores) -> dict[str, Any]:
-    """Scores, predictions, the per-class table and the confusion matrix as files; the figures as a dictionary."""
+    """Scores, predictions, the per-class table and the confusion matrix as files; the figures as a dictionary.
+
+    The matrix is drawn too where matplotlib is installed.
+    """
     np.savez(folder / FILE, **scores._asdict())
     found = classification(scores.logits, scores.labels)
     classes = scores.classes.tolist()
@@ -91,6 +95,7 @@ def write_results(folder: Path, scores: Scores) -> dict[str, Any]:
         for name, n, hit, called in zip(classes, count.tolist(), right.tolist(), named.tolist(), strict=True)
     ]
     write_csv(folder / "per_class.csv", ["class", "samples", "recall", "precision"], rows)
+    draw_confusion(folder / "confusion.png", found.confusion, classes)
     matrix = [[name, *row] for name, row in zip(classes, found.confusion.tolist(), strict=True)]
     write_csv(folder / "confusion.csv", ["true \\ named", *classes], matrix)
     return figures(found)

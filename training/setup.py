@@ -73,3 +73,11 @@ def read_encoder(folder: Path) -> HiTRS:
         return HiTRS.from_pretrained(str(folder))
     except (ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise DataError(f"{folder}: its encoder cannot be read ({error})") from error
+
+
+def run_record(folder: Path) -> dict[str, Any]:
+    file = folder / "run.json"
+    record = json.loads(file.read_text()) if file.exists() else {}
+    if record.get("command") != "recognize" or not (folder / "heads.safetensors").exists():
+        raise DataError(f"{folder} is not a finished run of training.recognize, so it has no classifier")
+    return record
