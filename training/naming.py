@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from hitrs_fast import HiTRS, Recognizer
@@ -33,7 +32,7 @@ from .data.records import DataError, Sample
 from .data.records import Sequence as Track
 from .metrics.classes import softmax
 from .scores import SHOWN
-from .setup import read_encoder, run_record
+from .setup import load_heads, read_encoder, run_record
 
 SUFFIXES = (".skeleton", ".npy", ".npz", ".csv", ".json")
 TIMED = 5  # repetitions of the first recording, whose median is the latency
@@ -72,7 +71,7 @@ def read_recognizer(run: Path, device: torch.device) -> tuple[Recognizer, list[s
     """The recogniser of a finished run, without dropout, and its classes."""
     record = run_record(run)
     model = Recognizer(read_encoder(run), len(record["classes"]), record["recipe"]["bodies"])
-    model.load_state_dict(load_file(run / "heads.safetensors"), strict=False)
+    load_heads(model, run)
     return model.to(device).eval(), record["classes"]
 
 

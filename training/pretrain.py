@@ -28,10 +28,9 @@ from .log import RunLog
 from .loop import LoopConfig, Trainer
 from .presets import PretrainRecipe, pretrain_recipe
 from .runtime import check_compiler, demo_store, environment, keep_freed_memory, new_run_folder, pick_device, run
-from .setup import above, at_least, check_stream, default_preset, frames_of, save_heads, write_json
+from .setup import ONE_CAPACITY, above, at_least, check_stream, default_preset, frames_of, save_model, write_json
 
 DEMO_STEPS = 300
-ONE_CAPACITY = (0.99,)
 log = logging.getLogger(__name__)
 
 
@@ -230,12 +229,6 @@ def describe(options: Options, recipe: PretrainRecipe, store: Store, device: tor
         "store": {"path": str(store.path), "fingerprint": store.fingerprint, "counts": store.counts},
         "environment": environment(device),
     }
-
-
-def save_model(folder: Path, model: Pretraining) -> None:
-    """The newest weights: the encoder for `HiTRS.from_pretrained(folder)`, the heads beside it."""
-    model.encoder.save_pretrained(folder)
-    save_heads(folder, model)
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from hitrs_fast import HiTRS
@@ -18,6 +20,7 @@ from .data.records import DataError
 from .data.store import Store
 from .data.stream import fits, memory_of
 
+ONE_CAPACITY = (0.99,)  # of random batches: the only one to compile for, where that takes a CPU minutes
 log = logging.getLogger(__name__)
 
 
@@ -54,10 +57,16 @@ def frames_of(store: Store, device: torch.device, buffer_gb: float | None = None
     return size // 2  # one for training, one for validation
 
 
-def save_heads(folder: Path, model: nn.Module) -> None:
-    """What a model has beside its encoder, as `heads.safetensors`."""
+def save_model(folder: Path, model: nn.Module) -> None:
+    """The newest weights: the encoder for `HiTRS.from_pretrained(folder)`, the heads beside it."""
+    model.encoder.save_pretrained(folder)  # type: ignore[operator, union-attr]
     heads = {k: t.contiguous() for k, t in model.state_dict().items() if not k.startswith("encoder.")}
     save_file(heads, folder / "heads.safetensors")
+
+
+def load_heads(model: nn.Module, folder: Path) -> None:
+    """The heads that `save_model` has written, into a model with the same ones."""
+    model.load_state_dict(load_file(folder / "heads.safetensors"), strict=False)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -70,7 +79,8 @@ def read_encoder(folder: Path) -> HiTRS:
         if not (folder / name).is_file():
             raise DataError(f"{folder} is no run with an encoder: it has no {name}")
     try:
-        return HiTRS.from_pretrained(str(folder))
+        with contextlib.redirect_stdout(sys.stderr):  # stdout is for a command's figures; the mixin prints to it
+            return HiTRS.from_pretrained(str(folder))
     except (ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise DataError(f"{folder}: its encoder cannot be read ({error})") from error
 
