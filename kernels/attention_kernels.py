@@ -69,13 +69,6 @@ def place(total, SPAN: tl.constexpr, HEADS: tl.constexpr, BLOCK: tl.constexpr):
     return pid % tiles * BLOCK, pid // tiles % HEADS, first, tl.minimum(total - first, SPAN)
 
 
-@triton.jit
-def key_side(K, V, token, head, there, k_n, k_s, k_h, k_d, v_n, v_s, v_h, v_d, PERIOD: tl.constexpr, DP: tl.constexpr):
-    """Keys and values of tokens, `[tokens, DP]` each."""
-    k = tl.load(K + offsets(token, head, k_n, k_s, k_h, k_d, PERIOD, DP), there, 0.0)
-    return k, tl.load(V + offsets(token, head, v_n, v_s, v_h, v_d, PERIOD, DP), there, 0.0)
-
-
 @tuned(_FORWARD, _KEY, _FORWARD_SINGLE, "Q")
 @triton.jit
 def attention_forward(
@@ -94,7 +87,8 @@ def attention_forward(
     for start in range(0, SPAN, STEP):
         col = start + tl.arange(0, STEP)
         there = inside(col, limit, D, DP)
-        k, v = key_side(K, V, first + col, head, there, k_n, k_s, k_h, k_d, v_n, v_s, v_h, v_d, PERIOD, DP)
+        k = tl.load(K + offsets(first + col, head, k_n, k_s, k_h, k_d, PERIOD, DP), there, 0.0)
+        v = tl.load(V + offsets(first + col, head, v_n, v_s, v_h, v_d, PERIOD, DP), there, 0.0)
         sees = visible(row[:, None], col[None, :], limit, SPAN, JOINTS, SAME_FRAME, SELF)
         score = tl.where(sees, product(q, tl.trans(k)) * scale_log2, float("-inf"))
         higher = tl.maximum(peak, tl.max(score, 1))
@@ -108,18 +102,6 @@ def attention_forward(
     out_at = Out + offsets(first + row, head, o_n, o_s, o_h, o_d, PERIOD, DP)
     tl.store(out_at, (out / weight[:, None]).to(Out.dtype.element_ty), inside(row, limit, D, DP))
     tl.store(Lse + head.to(tl.int64) * total + first + row, peak + tl.log2(weight), row < limit)
-
-
-@triton.jit
-def query_side(
-    Q, Out, Grad, token, head, there, q_n, q_s, q_h, q_d, o_n, o_s, o_h, o_d, g_n, g_s, g_h, g_d,
-    PERIOD: tl.constexpr, DP: tl.constexpr,
-):  # fmt: skip
-    """Queries and gradients of the result of tokens, `[tokens, DP]` each, and delta = sum_d grad out, `[tokens]`."""
-    q = tl.load(Q + offsets(token, head, q_n, q_s, q_h, q_d, PERIOD, DP), there, 0.0)
-    out = tl.load(Out + offsets(token, head, o_n, o_s, o_h, o_d, PERIOD, DP), there, 0.0)
-    grad = tl.load(Grad + offsets(token, head, g_n, g_s, g_h, g_d, PERIOD, DP), there, 0.0)
-    return q, grad, tl.sum(grad.to(tl.float32) * out.to(tl.float32), 1)
 
 
 @triton.jit
@@ -139,35 +121,18 @@ def key_gradients(
     """A tile's keys and values against all queries; gives their gradients `[BLOCK, DP]`, the keys' before `scale`."""
     col = begin + tl.arange(0, BLOCK)
     own = inside(col, limit, D, DP)
-    k, v = key_side(K, V, first + col, head, own, k_n, k_s, k_h, k_d, v_n, v_s, v_h, v_d, PERIOD, DP)
+    k = tl.load(K + offsets(first + col, head, k_n, k_s, k_h, k_d, PERIOD, DP), own, 0.0)
+    v = tl.load(V + offsets(first + col, head, v_n, v_s, v_h, v_d, PERIOD, DP), own, 0.0)
     grad_k = tl.zeros([BLOCK, DP], tl.float32)
     grad_v = tl.zeros([BLOCK, DP], tl.float32)
     for start in range(0, SPAN, STEP):
         row = start + tl.arange(0, STEP)
         there = inside(row, limit, D, DP)
-        q, grad, delta = query_side(
-            Q,
-            Out,
-            Grad,
-            first + row,
-            head,
-            there,
-            q_n,
-            q_s,
-            q_h,
-            q_d,
-            o_n,
-            o_s,
-            o_h,
-            o_d,
-            g_n,
-            g_s,
-            g_h,
-            g_d,
-            PERIOD,
-            DP,
-        )
+        q = tl.load(Q + offsets(first + row, head, q_n, q_s, q_h, q_d, PERIOD, DP), there, 0.0)
+        out = tl.load(Out + offsets(first + row, head, o_n, o_s, o_h, o_d, PERIOD, DP), there, 0.0)
+        grad = tl.load(Grad + offsets(first + row, head, g_n, g_s, g_h, g_d, PERIOD, DP), there, 0.0)
         lse = tl.load(Lse + row, row < limit, 0.0)
+        delta = tl.sum(grad.to(tl.float32) * out.to(tl.float32), 1)
         sees = visible(row[:, None], col[None, :], limit, SPAN, JOINTS, SAME_FRAME, SELF) & (row < limit)[:, None]
         p, grad_score = score_gradient(q, k, v, grad, lse, delta, sees, scale_log2)
         grad_v += product(tl.trans(p.to(grad.dtype)), grad)
@@ -185,15 +150,17 @@ def query_gradients(
     """A tile's queries against all keys; gives their gradient `[BLOCK, DP]` before `scale`."""
     row = begin + tl.arange(0, BLOCK)
     own = inside(row, limit, D, DP)
-    q, grad, delta = query_side(
-        Q, Out, Grad, first + row, head, own, q_n, q_s, q_h, q_d, o_n, o_s, o_h, o_d, g_n, g_s, g_h, g_d, PERIOD, DP
-    )
+    q = tl.load(Q + offsets(first + row, head, q_n, q_s, q_h, q_d, PERIOD, DP), own, 0.0)
+    out = tl.load(Out + offsets(first + row, head, o_n, o_s, o_h, o_d, PERIOD, DP), own, 0.0)
+    grad = tl.load(Grad + offsets(first + row, head, g_n, g_s, g_h, g_d, PERIOD, DP), own, 0.0)
     lse = tl.load(Lse + row, row < limit, 0.0)
+    delta = tl.sum(grad.to(tl.float32) * out.to(tl.float32), 1)
     grad_q = tl.zeros([BLOCK, DP], tl.float32)
     for start in range(0, SPAN, STEP):
         col = start + tl.arange(0, STEP)
         there = inside(col, limit, D, DP)
-        k, v = key_side(K, V, first + col, head, there, k_n, k_s, k_h, k_d, v_n, v_s, v_h, v_d, PERIOD, DP)
+        k = tl.load(K + offsets(first + col, head, k_n, k_s, k_h, k_d, PERIOD, DP), there, 0.0)
+        v = tl.load(V + offsets(first + col, head, v_n, v_s, v_h, v_d, PERIOD, DP), there, 0.0)
         sees = visible(row[:, None], col[None, :], limit, SPAN, JOINTS, SAME_FRAME, SELF) & (row < limit)[:, None]
         _, grad_score = score_gradient(q, k, v, grad, lse, delta, sees, scale_log2)
         grad_q += product(grad_score.to(k.dtype), k)
