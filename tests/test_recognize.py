@@ -13,6 +13,7 @@ import torch
 import hitrs_fast as hf
 from training import pretrain, recognize
 from training.checkpoint import load_checkpoint
+from training.metrics.classes import softmax
 from training.prepare import main as prepare
 from training.scores import read_scores
 
@@ -103,6 +104,23 @@ def test_predict_names_new_recordings(store: Path, finished: Path, tmp_path: Pat
     assert len(named) == 6 and named["still"] == "still" and named["rising"] == "rising"
     assert result["latency_ms"] > 0 and "rising: rising 0." in printed.err
     assert "short has 3 frames" in caplog.text
+
+
+def test_predict_cuts_long_recordings_as_the_loader_does(finished: Path, tmp_path: Path, capsys) -> None:
+    rng = np.random.default_rng(3)
+    walk = (rng.normal(size=(650, 20, 3)).cumsum(0) * 0.01).astype("float32")
+    arrays(tmp_path / "a.npz", samples=3)
+    with np.load(tmp_path / "a.npz") as content:
+        short, more = content["joints"], dict(content)
+    more |= {"joints": np.concatenate([short, walk]), "lengths": np.append(more["lengths"], 650)}
+    more |= {"labels": np.array([0, 1, 0, 1]), "subjects": np.zeros(4, int), "views": np.array([1, 1, 1, 2])}
+    np.savez(tmp_path / "a.npz", **more)
+    prepare(["arrays", str(tmp_path / "a.zarr"), "--raw", str(tmp_path / "a.npz"), "--split", "cross-view=views:1"])
+    run(tmp_path / "a.zarr", tmp_path / "test", "--protocol", "test", "--init", str(finished))
+    np.save(tmp_path / "walk.npy", walk)
+    recognize.main(["--predict", str(finished), str(tmp_path / "walk.npy"), "--device", "cpu"])
+    [named] = json.loads(capsys.readouterr().out.splitlines()[-1])["recordings"]
+    assert named["probability"] == pytest.approx(softmax(read_scores(tmp_path / "test").logits).max(), abs=1e-4)
 
 
 def test_protocols_of_a_frozen_encoder(store: Path, pretrained: Path, tmp_path: Path) -> None:

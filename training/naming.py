@@ -22,9 +22,9 @@ from hitrs_fast import HiTRS, Recognizer
 from hitrs_fast.clips import Windows
 from hitrs_fast.mapping import check_layout
 
-from .data.loader import LONGEST
+from .data.loader import side_by_side
 from .data.readers.arrays import ArraysReader
-from .data.readers.folder import read_text
+from .data.readers.folder import read_json
 from .data.readers.ntu import tracks
 from .data.readers.plain import PlainReader
 from .data.readers.skeleton_text import parse_skeleton
@@ -78,9 +78,9 @@ def read_recognizer(run: Path, device: torch.device) -> tuple[Recognizer, list[s
 @torch.inference_mode()
 def scores_of(model: Recognizer, sample: Sample, device: torch.device) -> np.ndarray:
     """Logits `[K]` of one recording."""
-    pieces = [
-        piece for track in sample.sequences for piece in np.array_split(track.joints, -(-len(track.joints) // LONGEST))
-    ]
+    joints = [track.joints for track in sample.sequences]
+    cuts = zip(*side_by_side(np.array([len(track) for track in joints])), strict=True)
+    pieces = [joints[track][first : first + length] for track, first, length in cuts]
     frames = torch.from_numpy(np.concatenate(pieces)).to(device)
     lengths = torch.tensor([len(piece) for piece in pieces], device=device)
     owner = torch.zeros_like(lengths)
@@ -134,10 +134,7 @@ def _samples(file: Path, encoder: HiTRS) -> Iterator[Sample]:
 
 def _json_joints(file: Path) -> np.ndarray:
     """`[T, J, C]` float32: the list of frames itself, or under "skeletons" (as in NW-UCLA's files) or "keypoints"."""
-    try:
-        content = json.loads(read_text(file))
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise DataError(f"{file}: is no JSON, or is cut ({error})") from error
+    content = read_json(file)
     if isinstance(content, dict):
         content = content.get("skeletons", content.get("keypoints"))
     try:

@@ -121,15 +121,10 @@ class Loader:
 
     def _pieces(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Which sequence, which first frame and how many frames each piece of an epoch has, before crops."""
-        pieces = -(-self.full // LONGEST)
-        which = np.repeat(np.arange(len(self.full)), pieces)
-        length = np.minimum(self.full[which], LONGEST)
-        slack = self.full[which] - length
+        which, within, length = side_by_side(self.full)
         if self.augment is None:
-            # Pieces side by side, the last one flush with the end, so that every frame is seen.
-            within = np.arange(len(which)) - np.repeat(pieces.cumsum() - pieces, pieces)
-            return which, np.minimum(within * LONGEST, slack), length
-        return which, rng.integers(0, slack + 1), length
+            return which, within, length
+        return which, rng.integers(0, self.full[which] - length + 1), length
 
     def _items(self, which: np.ndarray) -> np.ndarray:
         """`[items + 1]`: the first piece of each item, of pieces that belong to the chosen sequences `which` `[P]`."""
@@ -281,6 +276,18 @@ def _runs(begin: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     """The numbers of runs of `count` from `begin` on, one run after another, and where each lies among them."""
     first = np.concatenate([[0], count.cumsum()])
     return np.arange(first[-1]) + np.repeat(begin - first[:-1], count), first
+
+
+def side_by_side(full: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pieces of at most LONGEST frames of sequences of `full` frames: the sequence, first frame and length of each.
+
+    The last one is flush with the sequence's end, so that every frame is seen.
+    """
+    pieces = -(-full // LONGEST)
+    which = np.repeat(np.arange(len(full)), pieces)
+    length = np.minimum(full[which], LONGEST)
+    number = np.arange(len(which)) - np.repeat(pieces.cumsum() - pieces, pieces)
+    return which, np.minimum(number * LONGEST, full[which] - length), length
 
 
 def _rounded_up(value: float, multiple: int) -> int:

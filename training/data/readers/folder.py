@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from ..records import DataError, Sample, Source
 
@@ -89,3 +91,11 @@ def read_text(file: Path) -> str:
         return file.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file}: cannot be read ({error})") from error
+
+
+def read_json(file: Path) -> Any:
+    """What a JSON file holds; DataError where it cannot be read or is no JSON."""
+    try:
+        return json.loads(read_text(file))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise DataError(f"{file}: is damaged, is cut or is no JSON ({error})") from error

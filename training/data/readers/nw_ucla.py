@@ -6,7 +6,6 @@ A file holds one recording: `{"file_name": "a01_s01_e00_v01", "skeletons": [[[x,
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import numpy as np
 from hitrs_fast.skeleton import KINECT20
 
 from ..records import DataError, Sample, Sequence, Source
-from .folder import FolderReader, by_stem, files_below, read_text
+from .folder import FolderReader, by_stem, files_below, read_json
 
 # The data set's actions by their numbers in the names; 7 and 10 were never released.
 ACTIONS = {
@@ -61,10 +60,7 @@ def _parse(name: str) -> tuple[int, ...] | None:
 
 def _joints(file: Path) -> np.ndarray:
     """`[T, 20, 3]` float32."""
-    try:
-        content = json.loads(read_text(file))
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise DataError(f"{file}: is damaged ({error})") from error
+    content = read_json(file)
     if not isinstance(content, dict) or "skeletons" not in content:
         raise DataError(f"{file}: has no 'skeletons'")
     try:
