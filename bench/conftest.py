@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
+import torch
 
 from training.runtime import keep_freed_memory
 
@@ -23,3 +26,11 @@ def rounds(request: pytest.FixtureRequest) -> int:
 def as_training_runs() -> None:
     """Both sides of every comparison allocate as `training` does; without it page faults blur the ratios."""
     keep_freed_memory()
+
+
+@pytest.fixture
+def one_core() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

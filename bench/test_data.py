@@ -34,6 +34,7 @@ from .measure import interleaved
 from .per_sample import LoopLoader, PerSampleLoader
 
 BATCH = 256
+pytestmark = pytest.mark.usefixtures("one_core")
 CPU = torch.device("cpu")
 CONFIG = hf.HiTRSConfig.authors()
 WINDOWS = Windows(CONFIG.window, CONFIG.stride, CONFIG.dilate)
@@ -68,14 +69,6 @@ def store(full: bool, tmp_path_factory: pytest.TempPathFactory) -> Store:
     path = tmp_path_factory.mktemp("bench") / "walks.zarr"
     write_store(path, Walks(16_000 if full else 4_000), chunk_frames=65536 if full else 16384)
     return Store.open(path)
-
-
-@pytest.fixture(autouse=True)
-def one_core() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def resident(store: Store, augment: AugmentConfig | None = None) -> Loader:

@@ -6,7 +6,6 @@ First the same scores by all three ways, then the time.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -19,13 +18,7 @@ from hitrs_fast.scoring import Track, score_stream
 from . import cases
 from .measure import PeakMemory, interleaved
 
-
-@pytest.fixture(autouse=True)
-def one_core() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_core")
 
 
 @pytest.fixture

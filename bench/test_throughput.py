@@ -126,26 +126,21 @@ def test_encoder_forward(benchmark, batch_size: int, rounds: int) -> None:
         compare(benchmark, rounds, ours, lambda: reference.embed(bodies), **info)
 
 
-def test_detection_stream(benchmark, request, rounds: int) -> None:
+def test_detection_stream(benchmark, request, rounds: int, one_core: None) -> None:
     """A class for every frame of an untrimmed stream, one body, on one core; the reference on its first 100 frames."""
     total, some = (5000 if request.config.getoption("--full") else 200), 100
     reference, product = cases.models()
     model = hf.FrameClassifier(product.encoder, classes=52).to(cases.DEVICE).eval()
     frames, lengths = cases.frames_of(total, torch.float32), torch.tensor([total], device=cases.DEVICE)
     dense = lambda: reference.detect(frames[:some], model.classifier, model.dilate)  # noqa: E731
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.inference_mode():
-            ours = lambda: model(frames, lengths)  # noqa: E731
-            begin = model(frames[:some], torch.tensor([some], device=cases.DEVICE))
-            torch.testing.assert_close(begin, dense(), rtol=1e-4, atol=1e-4)
-            seconds = interleaved({"product": ours, "reference": dense}, rounds)
-            seconds["reference"] *= total / some
-            record(benchmark, seconds, frames=total, clips=total, **costs(ours, ours, model))
-            benchmark.pedantic(ours, rounds=1)
-    finally:
-        torch.set_num_threads(threads)
+    with torch.inference_mode():
+        ours = lambda: model(frames, lengths)  # noqa: E731
+        begin = model(frames[:some], torch.tensor([some], device=cases.DEVICE))
+        torch.testing.assert_close(begin, dense(), rtol=1e-4, atol=1e-4)
+        seconds = interleaved({"product": ours, "reference": dense}, rounds)
+        seconds["reference"] *= total / some
+        record(benchmark, seconds, frames=total, clips=total, **costs(ours, ours, model))
+        benchmark.pedantic(ours, rounds=1)
 
 
 def test_latency(benchmark, rounds: int) -> None:

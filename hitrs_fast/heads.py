@@ -102,9 +102,8 @@ class Recognizer(nn.Module):
         # An absent body is as long as the longest that is there.
         absent = torch.where(missing > 0, torch.where(member, out.clip_lengths, 0).amax(1), 0)
         video = self._videos(out.clip, out.clip_lengths, absent, capacity.longest)
-        present, zeros = video[: len(lengths)], video[len(lengths) :]
-        total = member.to(video.dtype) @ present + missing[:, None].to(video.dtype) * zeros
-        return self.classifier(total / self.bodies)
+        owner = torch.cat([sample, torch.arange(samples, device=sample.device)])
+        return self.classify(video, owner, samples, torch.cat([(lengths > 0).to(missing.dtype), missing]))
 
     def _videos(self, clip: Tensor, counts: Tensor, absent: Tensor, longest: int) -> Tensor:
         """Video embeddings `[B + N, D3]`: of the sequences, then of N that have `absent` `[N]` clips of zeros."""
@@ -119,8 +118,8 @@ class Recognizer(nn.Module):
         return video
 
     def classify(self, video: Tensor, sample: Tensor, samples: int, counted: Tensor) -> Tensor:
-        """Video embeddings `[B, D3]`, each one's sample `[B]` and whether it counts `[B]`, to logits `[N, classes]`."""
+        """Video embeddings `[B, D3]`, their samples `[B]`, how often each counts `[B]`, to logits `[N, classes]`."""
         # A matrix product sums each sample's bodies in a fixed order, forward and backward.
-        member = (sample == torch.arange(samples, device=sample.device)[:, None]) & counted
+        member = (sample == torch.arange(samples, device=sample.device)[:, None]) * counted
         count = self.bodies if self.bodies is not None else member.sum(1, keepdim=True).clamp(min=1)
         return self.classifier(member.to(video.dtype) @ video / count)

@@ -104,6 +104,7 @@ def attention_forward(
     tl.store(Lse + head.to(tl.int64) * total + first + row, peak + tl.log2(weight), row < limit)
 
 
+# The loops below load their tiles themselves: through functions that they shared, the backward kernel spilled on sm_90.
 @triton.jit
 def score_gradient(q, k, v, grad, lse, delta, sees, scale_log2):
     """Probabilities p and the gradient p (dp - delta) of the scores, delta = sum_d grad out; both `[rows, cols]`."""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from .data.records import DataError
-from .runtime import run
+from .runtime import run_subcommand
 
 if TYPE_CHECKING:
     from .metrics.detection import DetectionScores
@@ -99,19 +99,12 @@ class Fuse:
         print(json.dumps(result | {"samples": len(scores.names), "runs": [str(path) for path in self.runs]}))
 
 
-COMMANDS: dict[str, Callable[..., Any]] = {"detection": Detection, "fuse": Fuse}
+Command = Annotated[Detection, tyro.conf.subcommand("detection")] | Annotated[Fuse, tyro.conf.subcommand("fuse")]
 
 
 def main(args: Sequence[str] | None = None) -> None:
     """`args` instead of the command line's, for tests."""
-    command = tyro.extras.subcommand_cli_from_dict(  # a union of one type would have no subcommand
-        COMMANDS,
-        prog="python -m training.evaluate",
-        description=__doc__.partition(":")[0] + ".",
-        args=args,
-        config=(tyro.conf.FlagCreatePairsOff,),
-    )
-    run(command.run)
+    run_subcommand(Command, "python -m training.evaluate", __doc__, args)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ What a step computes is its task's business: `Task.losses` turns a batch into a 
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from .runtime import seed_step
 
 TRAINING, VALIDATION = 0, 1  # streams of random numbers
 SHOWN = ("loss", "lr", "sequences_per_s")
+log = logging.getLogger(__name__)
 
 
 class Task(Protocol):
@@ -78,11 +80,12 @@ class Trainer:
         if config.compile:
             self.call = torch.compile(task.model, fullgraph=True, dynamic=False)
 
-    def resume(self) -> bool:
-        """Goes on from the newest checkpoint, if there is one."""
+    def resume(self) -> None:
+        """Goes on from the newest checkpoint; says so where there is none yet, and begins."""
         state = load_checkpoint(self.run, self.task.generator.device)
         if state is None:
-            return False
+            log.info("%s has no checkpoint yet: starting from the beginning", self.run)
+            return
         then, now = state["identity"], self.config.identity
         if differing := [f"{k} ({then.get(k)}, now {now.get(k)})" for k in then | now if then.get(k) != now.get(k)]:
             raise DataError(f"{self.run} cannot go on, because it was begun with another {', '.join(differing)}")
@@ -90,7 +93,6 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = state["step"]
         self.position = Position(self.position.loader, state["epoch"], state["index"])
-        return True
 
     def save(self) -> None:
         with nvtx.annotate("checkpoint"):
@@ -111,7 +113,20 @@ class Trainer:
             self.task.losses(self.call, self.position.loader.empty(size), True)["loss"].backward()
         self.optimizer.zero_grad(set_to_none=True)
 
-    def fit(self, log: RunLog, save_model: Callable[[], None]) -> dict[str, float]:
+    def run_to_end(self, save_model: Callable[[], None]) -> dict[str, float]:
+        """Compiles where that is wanted, and trains with the run's log open; returns what `fit` does."""
+        if self.config.compile and self.step < self.config.steps:
+            log.info(
+                "compiling for %d batch sizes; about a minute each the first time", len(self.position.loader.sizes)
+            )
+            self.warm_up()
+        run_log = RunLog(self.run, self.step, self.config.steps)
+        try:
+            return self.fit(run_log, save_model)
+        finally:
+            run_log.close()
+
+    def fit(self, run_log: RunLog, save_model: Callable[[], None]) -> dict[str, float]:
         """Trains to the end; returns the last validation's metrics and the training speed."""
         means, speed = Means(), _Speed()
         metrics: dict[str, float] = {}
@@ -124,13 +139,13 @@ class Trainer:
             speed.count(sequences)
             if self._due(self.config.log_every):
                 record = means.read() | {"lr": self.lr(self.step - 1)} | speed.read()
-                log.record(self.step, "train", record)
-                log.progress(self.step, {name: record[name] for name in SHOWN})
+                run_log.record(self.step, "train", record)
+                run_log.progress(self.step, {name: record[name] for name in SHOWN})
             if self._due(self.config.validate_every):
                 with speed.paused():
                     metrics = self.validate()
-                log.record(self.step, "validation", metrics)
-                log.say("validation  " + "  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
+                run_log.record(self.step, "validation", metrics)
+                run_log.say("validation  " + "  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
             if self._due(self.config.checkpoint_every):
                 with speed.paused():
                     self.save()

@@ -11,10 +11,10 @@ NAMED = 60  # more classes have no names on the axes
 WRITTEN = 25  # more classes have no numbers in the cells
 
 
-def draw_confusion(path: Path, confusion: np.ndarray, classes: list[str]) -> bool:
-    """Writes a PNG of the confusion matrix `[K, K]`, each row in parts of its class; False without matplotlib."""
+def draw_confusion(path: Path, confusion: np.ndarray, classes: list[str]) -> None:
+    """Writes a PNG of the confusion matrix `[K, K]`, each row in parts of its class; nothing without matplotlib."""
     if not find_spec("matplotlib"):
-        return False
+        return
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -37,4 +37,3 @@ def draw_confusion(path: Path, confusion: np.ndarray, classes: list[str]) -> boo
     axis.set_xlabel("named (per cent of the true class)")
     axis.set_ylabel("true")
     figure.savefig(path)
-    return True

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 import tyro
 
 from .data.records import DataError, Reader, Sample, Source
-from .runtime import run
+from .runtime import run_subcommand
 
 LISTED = 20  # skipped files that are named
 LINE_EVERY = 10.0  # seconds between progress lines where there is no terminal
@@ -291,14 +291,7 @@ Command = (
 
 def main(args: Sequence[str] | None = None) -> None:
     """`args` instead of the command line's, for tests."""
-    command = tyro.cli(
-        Command,
-        prog="python -m training.prepare",
-        description=__doc__.partition(":")[0] + ".",
-        args=args,
-        config=(tyro.conf.FlagCreatePairsOff,),
-    )
-    run(command.run)
+    run_subcommand(Command, "python -m training.prepare", __doc__, args)
 
 
 if __name__ == "__main__":

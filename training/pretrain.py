@@ -24,11 +24,20 @@ from .data.pipeline import pretext_input
 from .data.records import DataError
 from .data.store import Store
 from .data.stream import Stream
-from .log import RunLog
 from .loop import LoopConfig, Trainer
 from .presets import PretrainRecipe, pretrain_recipe
-from .runtime import check_compiler, demo_store, environment, keep_freed_memory, new_run_folder, pick_device, run
-from .setup import ONE_CAPACITY, above, at_least, check_stream, default_preset, frames_of, save_model, write_json
+from .runtime import check_compiler, demo_store, keep_freed_memory, new_run_folder, pick_device, run
+from .setup import (
+    ONE_CAPACITY,
+    above,
+    at_least,
+    check_stream,
+    default_preset,
+    frames_of,
+    record_of,
+    save_model,
+    write_json,
+)
 
 DEMO_STEPS = 300
 log = logging.getLogger(__name__)
@@ -111,21 +120,14 @@ def pretrain(options: Options) -> None:
     folder = new_run_folder(options.run, "pretrain", options.resume)
     task = PretrainTask(recipe, options.weights, device, options.seed)
     trainer = Trainer(task, train, validation, recipe.optim, config, folder)
-    if options.resume and not trainer.resume():
-        log.info("%s has no checkpoint yet: starting from the beginning", folder)
-    write_json(folder / "run.json", describe(options, recipe, store, device))
+    if options.resume:
+        trainer.resume()
+    write_json(folder / "run.json", record_of("pretrain", options, recipe, store, device))
     log.info(
         "%s: %d training and %d validation sequences, preset %s, %s",
         *(store.path, len(train.chosen), len(validation.chosen), options.preset or default_preset(device), device),
     )
-    if options.compile and trainer.step < config.steps:
-        log.info("compiling for %d batch sizes; about a minute each the first time", len(train.sizes))
-        trainer.warm_up()
-    run_log = RunLog(folder, trainer.step, config.steps)
-    try:
-        metrics = trainer.fit(run_log, lambda: save_model(folder, task.model))
-    finally:
-        run_log.close()
+    metrics = trainer.run_to_end(lambda: save_model(folder, task.model))
     result = {k: round(v, 5) for k, v in metrics.items()} | {"run": str(folder), "steps": config.steps}
     if (folder / "metrics.json").exists():  # of a run that was finished before: its speed was measured then
         result = json.loads((folder / "metrics.json").read_text()) | result
@@ -218,16 +220,6 @@ def identity(options: Options, recipe: PretrainRecipe, store: Store) -> dict[str
         "weights": str(options.weights),
         **encoder,
         **rest,
-    }
-
-
-def describe(options: Options, recipe: PretrainRecipe, store: Store, device: torch.device) -> dict[str, Any]:
-    return {
-        "command": "pretrain",
-        "options": dataclasses.asdict(options),
-        "recipe": dataclasses.asdict(recipe),
-        "store": {"path": str(store.path), "fingerprint": store.fingerprint, "counts": store.counts},
-        "environment": environment(device),
     }
 
 

@@ -5,9 +5,7 @@ Shape legend: N samples, K classes.
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,18 +22,14 @@ from .data.loader import QUANTILES, Loader
 from .data.records import DataError
 from .data.store import Store
 from .frozen import linear_probe, nearest_neighbours
-from .log import RunLog
 from .loop import LoopConfig, Trainer
 from .recognition import RecognitionRecipe, RecognitionTask, predict
-from .runtime import environment
 from .samples import Parts, SampleLoaders
 from .scores import Scores, write_results
-from .setup import ONE_CAPACITY, check_stream, load_heads, read_encoder, save_model, write_json
+from .setup import ONE_CAPACITY, check_stream, load_heads, read_encoder, record_of, save_model, write_json
 
 if TYPE_CHECKING:
     from .recognize import Options
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -53,16 +47,15 @@ class Job:
     def task(self, seed: int) -> RecognitionTask:
         """A new model with this seed's random weights."""
         torch.manual_seed(seed)
-        encoder = encoder_of(self.options, self.store, self.preset, self.device, seed)
+        encoder = encoder_of(self.options, self.store, self.preset, self.device)
         return RecognitionTask(encoder, len(self.store.classes), self.store.sample_label, self.recipe, self.device)
 
 
-def encoder_of(options: Options, store: Store, preset: str, device: torch.device, seed: int) -> HiTRS:
+def encoder_of(options: Options, store: Store, preset: str, device: torch.device) -> HiTRS:
     """The encoder of --init, or a new one for the store's layout."""
     if options.init is None:
         stream = options.stream or "joint"
         check_stream(store, stream)
-        torch.manual_seed(seed)
         config = HiTRSConfig.preset(preset, store.layout, stream=stream, channels=store.channels)
         return HiTRS(config).to(device)
     encoder = read_encoder(options.init).to(device)
@@ -116,16 +109,9 @@ def fine_tune(job: Job, task: RecognitionTask, test: Loader, seed: int, folder: 
         identity=identity(job, task, steps, seed),
     )
     trainer = Trainer(task, train, test, recipe.optim, config, folder)
-    if options.resume and not trainer.resume():
-        log.info("%s has no checkpoint yet: starting from the beginning", folder)
-    if options.compile and trainer.step < steps:
-        log.info("compiling for %d batch sizes; about a minute each the first time", len(train.sizes))
-        trainer.warm_up()
-    run_log = RunLog(folder, trainer.step, steps)
-    try:
-        trainer.fit(run_log, lambda: save_model(folder, task.model))
-    finally:
-        run_log.close()
+    if options.resume:
+        trainer.resume()
+    trainer.run_to_end(lambda: save_model(folder, task.model))
 
 
 def identity(job: Job, task: RecognitionTask, steps: int, seed: int) -> dict[str, str]:
@@ -164,14 +150,9 @@ def frozen_scores(
 
 def describe(job: Job, seed: int) -> dict[str, Any]:
     """What `run.json` holds."""
-    store, parts = job.store, job.parts
-    return {
-        "command": "recognize",
-        "options": dataclasses.asdict(job.options),
+    parts = job.parts
+    return record_of("recognize", job.options, job.recipe, job.store, job.device) | {
         "seed": seed,
-        "classes": store.classes,
-        "recipe": dataclasses.asdict(job.recipe),
+        "classes": job.store.classes,
         "parts": parts.about | {"train": int(parts.train.sum()), "test": int(parts.test.sum())},
-        "store": {"path": str(store.path), "fingerprint": store.fingerprint, "counts": store.counts},
-        "environment": environment(job.device),
     }

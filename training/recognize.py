@@ -92,7 +92,7 @@ def recognize(options: Options) -> None:
     parts = parts_of(store, options.split, options.hold_out, labels_of(options))
     preset = options.preset or default_preset(device)
     recipe = recipe_of(options, preset)
-    encoder = encoder_of(options, store, preset, device, options.seeds[0])
+    encoder = encoder_of(options, store, preset, device)
     loaders = SampleLoaders(store, encoder, device, options.map_joints)
     if options.init is not None and options.protocol == "test":
         check_classes(options.init, store.classes)

@@ -11,12 +11,13 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import tyro
 
 import hitrs_fast
 
@@ -44,6 +45,16 @@ def run(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
+
+
+def run_subcommand(commands: Any, prog: str, about: str, args: Sequence[str] | None) -> None:
+    """Runs the one of `commands`, a union of dataclasses, that the command line or `args` names.
+
+    `about`: the command's docstring, of which the part before the colon is shown.
+    """
+    description = about.partition(":")[0] + "."
+    command = tyro.cli(commands, prog=prog, description=description, args=args, config=(tyro.conf.FlagCreatePairsOff,))
+    run(command.run)
 
 
 def pick_device(name: str | None) -> torch.device:

@@ -19,7 +19,7 @@ from .data.augment import AugmentConfig
 from .data.labelled import labelled_list
 from .data.loader import QUANTILES, Loader
 from .data.records import UNKNOWN, DataError
-from .data.splits import parse_rule
+from .data.splits import rule_columns, selected
 from .data.store import Store
 from .setup import frames_of
 
@@ -81,15 +81,8 @@ def parts_of(store: Store, split: str | None, hold_out: str | None, labels: Labe
 
 def _held_out(store: Store, rule: str) -> np.ndarray:
     """`[M]` bool: samples that KEY:VALUES names."""
-    _, key, values = parse_rule(f"hold-out={rule}")
-    columns = {
-        "labels": store.sample_label, "subjects": store.sample_subject, "views": store.sample_camera,
-        "cameras": store.sample_camera, "setups": store.sample_setup, "names": np.array(store.names),
-    }  # fmt: skip
-    held = np.isin(columns[key], values)
-    if not held.any():
-        raise DataError(f"--hold-out {rule}: no sample of {store.path} has such {key}")
-    return held
+    columns = rule_columns(store.sample_label, store.sample_subject, store.sample_camera, store.sample_setup)
+    return selected(f"hold-out={rule}", store.names, columns)[1]
 
 
 def _check_classes(store: Store, split: str, train: np.ndarray, test: np.ndarray) -> None:

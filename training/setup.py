@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import logging
 import sys
@@ -19,6 +20,7 @@ from hitrs_fast import HiTRS
 from .data.records import DataError
 from .data.store import Store
 from .data.stream import fits, memory_of
+from .runtime import environment
 
 ONE_CAPACITY = (0.99,)  # of random batches: the only one to compile for, where that takes a CPU minutes
 log = logging.getLogger(__name__)
@@ -67,6 +69,17 @@ def save_model(folder: Path, model: nn.Module) -> None:
 def load_heads(model: nn.Module, folder: Path) -> None:
     """The heads that `save_model` has written, into a model with the same ones."""
     model.load_state_dict(load_file(folder / "heads.safetensors"), strict=False)
+
+
+def record_of(command: str, options: Any, recipe: Any, store: Store, device: torch.device) -> dict[str, Any]:
+    """What `run.json` holds of every run; `options` and `recipe` are dataclasses."""
+    return {
+        "command": command,
+        "options": dataclasses.asdict(options),
+        "recipe": dataclasses.asdict(recipe),
+        "store": {"path": str(store.path), "fingerprint": store.fingerprint, "counts": store.counts},
+        "environment": environment(device),
+    }
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

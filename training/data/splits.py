@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from .records import DataError
+from .records import UNKNOWN, DataError
 
 KEYS = ("labels", "subjects", "views", "cameras", "setups", "names")
 
@@ -19,7 +19,20 @@ def split_from_rule(
 
     `NAME=KEY:VALUES`: a sample trains if its value in the column KEY is one of VALUES, and tests otherwise.
     `columns` maps each KEY that the data have to one value per sample of `names`; `names` is always there.
-    DataError for bad syntax, an unknown key, a value that no sample has, and a rule that leaves no test sample.
+    DataError as `selected` has it, and for a rule that leaves no test sample.
+    """
+    split, training = selected(rule, names, columns)
+    if training.all():
+        raise DataError(f"split {rule!r}: all {len(names)} samples are for training and none is left to test")
+    return split, [name for name, trains in zip(names, training.tolist(), strict=True) if trains]
+
+
+def selected(
+    rule: str, names: Sequence[str], columns: Mapping[str, Sequence[int] | Sequence[str] | np.ndarray]
+) -> tuple[str, np.ndarray]:
+    """The rule's name, and for each of the samples `names` whether its value is one of VALUES, `[M]` bool.
+
+    DataError for bad syntax, an unknown key, and a value that no sample has.
     """
     split, key, values = parse_rule(rule)
     if key != "names" and key not in columns:
@@ -31,10 +44,15 @@ def split_from_rule(
         if not (column == value).any():
             present = ", ".join(str(v) for v in np.unique(column)[:10])
             raise DataError(f"split {rule!r}: no sample has {value} among its {key}; there are, for example, {present}")
-    training = np.isin(column, values)
-    if training.all():
-        raise DataError(f"split {rule!r}: all {len(names)} samples are for training and none is left to test")
-    return split, [name for name, trains in zip(names, training.tolist(), strict=True) if trains]
+    return split, np.isin(column, values)
+
+
+def rule_columns(
+    labels: np.ndarray, subjects: np.ndarray, cameras: np.ndarray, setups: np.ndarray
+) -> dict[str, np.ndarray]:
+    """What rules may select by: those of these columns `[M]` of which something is known. A view is a camera."""
+    columns = {"labels": labels, "subjects": subjects, "views": cameras, "cameras": cameras, "setups": setups}
+    return {key: values for key, values in columns.items() if (values != UNKNOWN).any()}
 
 
 def parse_rule(rule: str) -> tuple[str, str, list[int] | list[str]]:

@@ -22,9 +22,9 @@ import numpy as np
 from .journal import Journal, Row, key_of
 from .labelled import labelled_lists
 from .manifest import FORMAT, VERSION, list_files, write_manifest
-from .records import UNKNOWN, DataError, Interrupted, Reader, Resumable, Sample, Sequence, Source
+from .records import DataError, Interrupted, Reader, Resumable, Sample, Sequence, Source
 from .replace import new_store
-from .splits import hashed_split, parse_rule, split_from_rule
+from .splits import hashed_split, parse_rule, rule_columns, split_from_rule
 from .validate import check_sample, named
 from .zarr_arrays import GrowingArray, WriteThread, create_array, create_group
 
@@ -232,7 +232,8 @@ class _Writer:
 def _splits(source: Source, rules: list[str], writer: _Writer) -> dict[str, np.ndarray]:
     """Name -> `[M]` bool, True for training; the rules' splits, then the reader's, or else one by hash."""
     names = list(writer.names)
-    columns = _rule_columns(writer)
+    known = (writer.columns[f"sample_{column}"] for column in ("label", "subject", "camera", "setup"))
+    columns = rule_columns(*(np.array(values, np.int64) for values in known))
     training: dict[str, Iterable[str]] = {}
     for rule in rules:
         name, chosen = split_from_rule(rule, names, columns)
@@ -244,13 +245,6 @@ def _splits(source: Source, rules: list[str], writer: _Writer) -> dict[str, np.n
         log.info("%s has no split: every tenth sample by a hash of its name is held out, as 'default'", named(source))
         training["default"] = hashed_split(names)
     return {name: _mask(name, names, set(chosen), source) for name, chosen in training.items()}
-
-
-def _rule_columns(writer: _Writer) -> dict[str, np.ndarray]:
-    """What rules may select by: the columns of which something is known. A view is a camera."""
-    keys = {"labels": "label", "subjects": "subject", "views": "camera", "cameras": "camera", "setups": "setup"}
-    columns = {key: np.array(writer.columns[f"sample_{column}"], np.int64) for key, column in keys.items()}
-    return {key: values for key, values in columns.items() if (values != UNKNOWN).any()}
 
 
 def _mask(split: str, names: list[str], training: set[str], source: Source) -> np.ndarray:
