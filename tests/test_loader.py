@@ -158,3 +158,15 @@ def test_ranks_make_batches_within_their_capacities() -> None:
     last = [loader(ntu_like(5), 2, rank=r, ranks=3) for r in range(3)]
     sizes = [[len(d.batch(d.plan(0), i).sequence) for i in range(len(d.plan(0)))] for d in last]
     assert sizes == [[2], [2], [1]]
+
+
+def test_rows_say_where_they_come_from_and_pieces_are_as_long_as_asked():
+    offsets, windows = np.array([0, 50, 170]), Windows(7, 7, 2)
+    frames = torch.arange(1.0, 171)[:, None, None].expand(-1, 2, 3)
+    loader = Loader(frames, offsets, np.arange(2), windows, 2, None, 0, longest=72)
+    batch = loader.batch(loader.plan(0), 0)
+    assert batch.lengths.tolist() == [50, 72]
+    assert batch.source[:122].tolist() == list(range(122)) and not batch.source[122:].any()
+    assert torch.equal(batch.frames[:122, 0, 0], batch.source[:122] + 1.0)
+    last = loader.batch(loader.plan(0), 1)
+    assert last.source[:72].tolist() == list(range(98, 170))

@@ -51,6 +51,7 @@ class Batch(NamedTuple):
     owner: Tensor  # [B] int64: the item of the batch that each sequence belongs to; 0 for empty ones
     item: np.ndarray  # [items] int64: number of each item in the store: of the sample, or of the sequence
     room: int  # items that a batch may have
+    source: Tensor  # [F] int64: where each row lies among the loader's frames; 0 for padding
 
 
 @dataclass
@@ -82,6 +83,7 @@ class Loader:
     sampler: the order of a training epoch; a stream has only shuffled ones.
     samples: `[N]`, the sample of each of the store's sequences: batches are then of `batch_size` whole samples, and
         hold as many sequences for each as the sample with the most pieces. Not for a stream.
+    longest: frames of a piece; longer sequences enter as pieces of this length, in training at random places.
     rank, ranks: this loader's place among as many, on other devices. Of each row of `ranks` pieces it takes one, so
         that a batch of all together is a batch of one loader with a larger `batch_size`, and all have as many batches.
     """
@@ -100,6 +102,7 @@ class Loader:
         rank: int = 0,
         ranks: int = 1,
         samples: np.ndarray | None = None,
+        longest: int = LONGEST,
     ) -> None:
         self.stream = frames if isinstance(frames, Stream) else None
         if self.stream and sampler is not shuffled:
@@ -109,7 +112,7 @@ class Loader:
         self.frames = frames.frames if isinstance(frames, Stream) else frames
         self.windows, self.batch_size = windows, batch_size
         self.sampler, self.rank, self.ranks = sampler, rank, ranks
-        self.augment, self.seed = augment, seed
+        self.augment, self.seed, self.longest = augment, seed, longest
         self.chosen = np.asarray(chosen, np.int64)
         self.first = offsets[self.chosen]
         self.full = offsets[self.chosen + 1] - self.first
@@ -121,7 +124,7 @@ class Loader:
 
     def _pieces(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Which sequence, which first frame and how many frames each piece of an epoch has, before crops."""
-        which, within, length = side_by_side(self.full)
+        which, within, length = side_by_side(self.full, self.longest)
         if self.augment is None:
             return which, within, length
         return which, rng.integers(0, self.full[which] - length + 1), length
@@ -268,8 +271,9 @@ class Loader:
         frames[int(length.sum()) :] = 0
         item = leading if self.samples is None else self.samples[leading]
         return Batch(
-            frames, lengths, rows, augmenteds, interpolateds, sequence, size.capacity, owners, item, self.batch_size
-        )
+            frames, lengths, rows, augmenteds, interpolateds, sequence, size.capacity, owners, item, self.batch_size,
+            source,
+        )  # fmt: skip
 
 
 def _runs(begin: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -278,16 +282,16 @@ def _runs(begin: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return np.arange(first[-1]) + np.repeat(begin - first[:-1], count), first
 
 
-def side_by_side(full: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pieces of at most LONGEST frames of sequences of `full` frames: the sequence, first frame and length of each.
+def side_by_side(full: np.ndarray, longest: int = LONGEST) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pieces of at most `longest` frames of sequences of `full` frames: the sequence, first frame and length of each.
 
     The last one is flush with the sequence's end, so that every frame is seen.
     """
-    pieces = -(-full // LONGEST)
+    pieces = -(-full // longest)
     which = np.repeat(np.arange(len(full)), pieces)
-    length = np.minimum(full[which], LONGEST)
+    length = np.minimum(full[which], longest)
     number = np.arange(len(which)) - np.repeat(pieces.cumsum() - pieces, pieces)
-    return which, np.minimum(number * LONGEST, full[which] - length), length
+    return which, np.minimum(number * longest, full[which] - length), length
 
 
 def _rounded_up(value: float, multiple: int) -> int:
