@@ -60,6 +60,8 @@ class HiTRSConfig:
     """What the encoder was trained on: joint, bone or motion. `HiTRS.embed` derives it from coordinates."""
     center: bool = False
     """Whether sequences are moved so that the first frame's hip is the origin, before the stream is taken."""
+    align: bool = False
+    """Whether they are then turned about the vertical so that the body faces the camera in that frame."""
 
     def __post_init__(self) -> None:
         # JSON knows neither tuples nor dataclasses.
@@ -78,6 +80,11 @@ class HiTRSConfig:
             raise ValueError(f"dropout is {self.dropout}; it must lie in [0, 1)")
         if self.stream not in STREAMS:
             raise ValueError(f"stream is {self.stream!r}, not one of {', '.join(STREAMS)}")
+        if self.align and (not self.center or self.channels != 3 or not self.layout.sides):
+            raise ValueError(
+                f"align needs center, three coordinates and a layout with left and right hips or shoulders; here are "
+                f"center {self.center}, channels {self.channels} and the layout {self.layout.name!r}"
+            )
 
     @property
     def joints(self) -> int:

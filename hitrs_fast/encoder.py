@@ -219,10 +219,10 @@ class HiTRS(nn.Module, PyTorchModelHubMixin, library_name="hitrs_fast", tags=["s
         return last.pooled(x[rows:], grid, slots.visible), None
 
     def prepare(self, frames: Tensor, lengths: Tensor) -> Tensor:
-        """Coordinates `[F, J, C]` (metres) to what this encoder was trained on: centred if so, and its stream."""
+        """Coordinates `[F, J, C]` (metres) to what this encoder was trained on: centred, turned, its stream."""
         rows = rows_of(lengths, frames.shape[0])
         if self.config.center:
-            frames = centre_on_hip(frames, rows.sequence, len(lengths), self.config.layout)
+            frames = centre_on_hip(frames, rows.sequence, len(lengths), self.config.layout, self.config.align)
         return stream_of(frames, rows.position == 0, self.config.layout, self.config.stream)
 
     @torch.inference_mode()

@@ -66,6 +66,13 @@ class SkeletonLayout:
                 raise ValueError(f"layout {self.name!r} has a joint {name!r}, but no {image!r} to mirror it")
         return tuple(index[image] for image in images)
 
+    @cached_property
+    def sides(self) -> tuple[tuple[int, int], ...]:
+        """Left and right hip, and left and right shoulder, of those that have such names."""
+        index = {name: joint for joint, name in enumerate(self.joint_names)}
+        pairs = [(f"{part}_left", f"{part}_right") for part in ("hip", "shoulder")]
+        return tuple((index[left], index[right]) for left, right in pairs if left in index and right in index)
+
     @classmethod
     def from_bones(
         cls, name: str, bones: Sequence[tuple[int, int]], joint_names: Sequence[str] | None = None, joints: int = 0
@@ -129,17 +136,44 @@ def stream_of(frames: Tensor, starts: Tensor, layout: SkeletonLayout, stream: st
     raise ValueError(f"stream is {stream!r}, not one of {', '.join(STREAMS)}")
 
 
-def centre_on_hip(frames: Tensor, sequence: Tensor, sequences: int, layout: SkeletonLayout) -> Tensor:
+def centre_on_hip(
+    frames: Tensor, sequence: Tensor, sequences: int, layout: SkeletonLayout, align: bool = False
+) -> Tensor:
     """Moves each sequence so that its first hip that is there is the origin; missing joints (zeros) stay zeros.
+
+    `align` also turns it about the vertical so that the body faces the camera in that frame (C = 3): the sum of the
+    lines from left to right hip and shoulder then points along the first axis. Lines with a missing end are left out;
+    a sequence without any is not turned.
 
     `sequence` `[F]`: for every frame of `frames` `[F, J, C]`, its sequence in 0 .. `sequences` - 1.
     """
     count, hip = len(frames), frames[:, layout.hip]
     row = torch.where((hip != 0).any(-1), torch.arange(count, device=frames.device), count)
     first = row.new_full((sequences,), count).scatter_reduce(0, sequence, row, "amin")
-    origin = torch.where(first[:, None] < count, hip.index_select(0, first.clamp(max=count - 1)), 0)
+    poses = _rows_or_zero(frames, first)
     present = is_present(frames)[..., None].to(frames.dtype)
-    return torch.addcmul(frames, origin.index_select(0, sequence)[:, None], present, value=-1)
+    centred = torch.addcmul(frames, poses[:, layout.hip].index_select(0, sequence)[:, None], present, value=-1)
+    return _facing(centred, poses, sequence, layout) if align else centred
+
+
+def _facing(frames: Tensor, poses: Tensor, sequence: Tensor, layout: SkeletonLayout) -> Tensor:
+    """`frames` `[F, J, 3]` turned so that each sequence's pose of `poses` `[B, J, 3]` faces the camera."""
+    left, right = torch.tensor(layout.sides).to(frames.device, non_blocking=True).T
+    there = is_present(poses)
+    there = there.index_select(1, left) & there.index_select(1, right)
+    lines = poses.index_select(1, right) - poses.index_select(1, left)
+    across, _, away = (lines * there[..., None]).sum(1).unbind(-1)
+    length = torch.hypot(across, away)
+    cos = torch.where(length > 0, across / length, 1).index_select(0, sequence)[:, None]
+    sin = torch.where(length > 0, away / length, 0).index_select(0, sequence)[:, None]
+    x, y, z = frames.unbind(-1)
+    return torch.stack([cos * x + sin * z, y, cos * z - sin * x], -1)
+
+
+def _rows_or_zero(values: Tensor, index: Tensor) -> Tensor:
+    """Rows of `values` by `index`, zeros for an index past the end."""
+    rows = values.index_select(0, index.clamp(max=len(values) - 1))
+    return torch.where((index < len(values)).view(-1, *[1] * (values.ndim - 1)), rows, 0)
 
 
 def is_present(frames: Tensor) -> Tensor:

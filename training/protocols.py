@@ -5,6 +5,7 @@ Shape legend: N samples, K classes.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from dataclasses import dataclass
@@ -26,7 +27,16 @@ from .loop import LoopConfig, Trainer
 from .recognition import RecognitionRecipe, RecognitionTask, predict
 from .samples import Parts, SampleLoaders
 from .scores import Scores, write_results
-from .setup import ONE_CAPACITY, check_stream, load_heads, read_encoder, record_of, save_model, write_json
+from .setup import (
+    ONE_CAPACITY,
+    check_stream,
+    load_heads,
+    or_data_error,
+    read_encoder,
+    record_of,
+    save_model,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from .recognize import Options
@@ -52,7 +62,17 @@ class Job:
 
 
 def encoder_of(options: Options, store: Store, preset: str, device: torch.device) -> HiTRS:
-    """The encoder of --init, or a new one for the store's layout."""
+    """The encoder of --init, or a new one for the store's layout; --align changes what it reads, not its weights."""
+    encoder = _encoder(options, store, preset, device)
+    if not options.align:
+        return encoder
+    config = or_data_error(dataclasses.replace, encoder.config, align=True)
+    aligned = HiTRS(config).to(device)  # a new one, since an encoder is saved with the configuration it was made with
+    aligned.load_state_dict(encoder.state_dict())
+    return aligned
+
+
+def _encoder(options: Options, store: Store, preset: str, device: torch.device) -> HiTRS:
     if options.init is None:
         stream = options.stream or "joint"
         check_stream(store, stream)

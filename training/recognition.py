@@ -64,7 +64,7 @@ def recognition_recipe(preset: str, pretrained: bool) -> RecognitionRecipe:
         optim = OptimConfig(4e-4, milestones=milestones)
         return RecognitionRecipe(AugmentConfig.preset("authors"), optim, 32, 4, epochs, 0.0, 2)
     return RecognitionRecipe(
-        AugmentConfig.preset("small"), OptimConfig(1e-3), 32, 1, 15, 0.1, None, least_steps=300, turns=4
+        AugmentConfig.preset("small"), OptimConfig(1e-3), 32, 1, 30, 0.1, None, least_steps=300, turns=4
     )
 
 

@@ -21,6 +21,7 @@ from .runtime import check_compiler, demo_store, keep_freed_memory, new_run_fold
 from .samples import Labels, SampleLoaders, parts_of
 from .setup import above, at_least, default_preset, run_record, write_json
 
+ALIGNED_ROTATION = 30.0  # degrees, of the first frame's facing from skeletons that shake
 log = logging.getLogger(__name__)
 
 
@@ -50,6 +51,9 @@ class Options:
     """Map the data's joints onto the layout of --init by their names."""
     stream: Literal["joint", "bone", "motion"] | None = None
     """What the encoder reads; the default is what --init was trained on, or joint."""
+    align: bool = False
+    """Turn every sequence about the vertical so that its body faces the camera at first, in training and testing;
+    augmentation that turns sequences then stays within 30 degrees. For encoders that centre (small)."""
     preset: Literal["paper", "authors", "small"] | None = None
     """Sizes, schedule and rules; the default is small on a CPU and paper on CUDA. Sizes are those of --init."""
     bodies: int | None = None
@@ -156,6 +160,9 @@ def recipe_of(options: Options, preset: str) -> RecognitionRecipe:
         changes["bodies"] = options.bodies or None
     if options.lr is not None:
         changes["optim"] = dataclasses.replace(recipe.optim, lr=options.lr)
+    if options.align:
+        turns = min(ALIGNED_ROTATION, recipe.augment.rotation)
+        changes["augment"] = dataclasses.replace(recipe.augment, rotation=turns)
     recipe = dataclasses.replace(recipe, **changes)
     if recipe.views > 1 and not recipe.augment.rotation:
         raise DataError("--views is for presets that train with rotations (small)")

@@ -21,7 +21,7 @@ from .data.loader import QUANTILES, Loader
 from .data.records import UNKNOWN, DataError
 from .data.splits import rule_columns, selected
 from .data.store import Store
-from .setup import frames_of
+from .setup import frames_of, or_data_error
 
 log = logging.getLogger(__name__)
 
@@ -120,9 +120,9 @@ class SampleLoaders:
             )
         mapping = None
         if map_joints:
-            mapping = _or_data_error(joint_mapping, store.layout, config.layout)
+            mapping = or_data_error(joint_mapping, store.layout, config.layout)
         else:
-            _or_data_error(check_layout, config.layout, store.layout, store.path)
+            or_data_error(check_layout, config.layout, store.layout, store.path)
         frames = frames_of(store, device)
         if isinstance(frames, int):
             raise DataError(f"{store.path} does not fit into half of the memory of {device}, which recognition needs")
@@ -145,10 +145,3 @@ class SampleLoaders:
             self.frames, store.offsets, chosen, self.windows, batch_size, augment, seed, quantiles,
             samples=store.sequence_sample,
         )  # fmt: skip
-
-
-def _or_data_error(function, *args):
-    try:
-        return function(*args)
-    except ValueError as error:
-        raise DataError(str(error)) from error

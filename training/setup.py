@@ -7,8 +7,9 @@ import dataclasses
 import json
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -24,6 +25,7 @@ from .runtime import environment
 
 ONE_CAPACITY = (0.99,)  # of random batches: the only one to compile for, where that takes a CPU minutes
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 def default_preset(device: torch.device) -> str:
@@ -39,6 +41,14 @@ def above(option: str, value: float | None, limit: float) -> None:
 def at_least(option: str, value: float | None, least: float) -> None:
     if value is not None and value < least:
         raise DataError(f"--{option} is {value}; it must be at least {least}")
+
+
+def or_data_error(function: Callable[..., T], *args: Any, **options: Any) -> T:
+    """What the function returns; its ValueError becomes a DataError, which ends a command with one sentence."""
+    try:
+        return function(*args, **options)
+    except ValueError as error:
+        raise DataError(str(error)) from error
 
 
 def check_stream(store: Store, stream: str) -> None:

@@ -20,7 +20,7 @@ def model_frames(
     """The stream `[F, J, C]` that an encoder of this configuration reads; without `augmentation` as `HiTRS.prepare`."""
     frames, rows = batch.frames, batch.rows
     if config.center:
-        frames = centre_on_hip(frames, rows.sequence, len(batch.lengths), config.layout)
+        frames = centre_on_hip(frames, rows.sequence, len(batch.lengths), config.layout, config.align)
     if augmentation is not None:
         frames = augment(frames, batch.frames, rows, batch.augmented, batch.interpolated, augmentation, generator)
     return stream_of(frames, rows.position == 0, config.layout, config.stream)
