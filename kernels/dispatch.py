@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 IMPLS = ("auto", "triton", "reference")
+"""What `impl` may be, for every operation: see `uses_triton`."""
 KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 # Read once: what torch.compile traces must not ask the system.
 INSTALLED = importlib.util.find_spec("triton") is not None
