@@ -12,6 +12,7 @@ from typing import Any
 
 import griffe
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[1]
@@ -28,6 +29,7 @@ MODULES = ["hitrs_fast", "hitrs_fast.compat", "hitrs_fast.online", "hitrs_fast.s
 _package = tempfile.TemporaryDirectory()
 
 
+@event_priority(100)  # before mkdocstrings makes its reader
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Lays the package out as an installed one: a checkout has kernels/ beside it, where the reader would not look."""
     package = Path(_package.name) / "hitrs_fast"
