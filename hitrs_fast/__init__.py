@@ -1,4 +1,12 @@
-"""hitrs_fast: fast Hi-TRS encoders for sequences of human joints."""
+"""Fast Hi-TRS encoders for sequences of human joints.
+
+The paper is Chen et al., "Hierarchically Self-Supervised Transformer for Human Skeleton Representation Learning" (ECCV
+2022); "the authors" is their code. Coordinates are in metres, unless the encoder was trained on others.
+
+Shape legend: F frames of all sequences one after another, J joints, C coordinates, B sequences (one body's track each),
+T frames of one of them, K clips of all sequences one after another, w frames of a clip, N samples (recordings). Widths
+D1, D2, D3 belong to frames, clips and videos. `[]` is a scalar.
+"""
 
 from . import compat
 from .checkpoint import load_authors_checkpoint, save_authors_checkpoint

@@ -1,4 +1,4 @@
-"""Sliding-window clips over ragged sequences (Hi-TRS section 3; the authors' window rule).
+"""Sliding-window clips over ragged sequences (the paper's section 3.1; the authors' window rule).
 
 A sequence of T frames is padded by (window // 2) * dilate zero frames at both ends. Clip k starts at padded frame
 k * stride and takes every `dilate`-th frame. Clips end once the last real frame is covered and the next clip would

@@ -15,9 +15,14 @@ DETECTION_DILATE = 4  # at 30 frames/s a clip then spans 25 frames, about a seco
 
 
 class FrameClassifier(nn.Module):
-    """Action detection: a class for every frame, from the clip centred on it (the paper's section 3.4).
+    """Action detection: a class for every frame, from the clip centred on it (the paper's section 4.5).
 
     Clips begin at every frame (stride 1); each frame still goes through F-TRS once, and V-TRS is not run.
+
+    Args:
+        encoder: its window must be odd, so that a clip has a frame at its centre; else ValueError.
+        classes: how many there are, background among them.
+        dilate: frames from one frame of a clip to the next; 4 spans about a second at 30 frames a second.
     """
 
     def __init__(self, encoder: HiTRS, classes: int, dilate: int = DETECTION_DILATE) -> None:
@@ -31,17 +36,25 @@ class FrameClassifier(nn.Module):
         self.classifier = nn.Linear(encoder.config.widths[1], classes)
 
     def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
-        """frames `[F, J, C]` and lengths `[B]` to logits `[F, classes]`; rows of padding mean nothing."""
+        """Logits `[F, classes]` of frames `[F, J, C]` (as `HiTRS.prepare` gives them) and lengths `[B]`.
+
+        Rows past `sum(lengths)` mean nothing. Raises ValueError for a wrong shape.
+        """
         everywhere = Capacity(clips=frames.shape[0], longest=1)
         out = self.encoder(frames, lengths, levels="clip", stride=1, dilate=self.dilate, capacity=everywhere)
         return self.classifier(out.clip)
 
 
 class MotionPredictor(nn.Module):
-    """Motion prediction: a GRU decoder begins from the video embedding and adds to the last pose (section 3.4).
+    """Motion prediction: a GRU decoder begins from the video embedding and adds to the last pose (section 4.6).
 
     The decoder follows Martinez et al. (CVPR 2017), whom the paper cites: y[t] = y[t-1] + Linear(Drop(h[t])) with
     h[t] = GRU(y[t-1], h[t-1]), its own poses fed back without gradient; h[0] = Linear(video).
+
+    Args:
+        encoder: poses are predicted in its stream, in that stream's units.
+        hidden: width of the GRU's state.
+        dropout: on the state, before it becomes a change of pose.
     """
 
     def __init__(self, encoder: HiTRS, hidden: int = 1024, dropout: float = 0.5) -> None:
@@ -54,13 +67,16 @@ class MotionPredictor(nn.Module):
         self.change = nn.Linear(hidden, pose)
 
     def forward(self, frames: Tensor, lengths: Tensor, steps: int = 12, capacity: Capacity | None = None) -> Tensor:
-        """The `steps` poses that follow each sequence: frames `[F, J, C]` and lengths `[B]` to `[B, steps, J, C]`."""
+        """The `steps` poses that follow each sequence: frames `[F, J, C]` and lengths `[B]` to `[B, steps, J, C]`.
+
+        `capacity` as for `HiTRS.forward`. Raises ValueError for a wrong shape.
+        """
         video = self.encoder(frames, lengths, capacity=capacity).video
         last = (offsets_of(lengths)[1:] - 1).clamp(min=0)
         return self.decode(video, frames.index_select(0, last), steps)
 
     def decode(self, video: Tensor, last: Tensor, steps: int) -> Tensor:
-        """Video embeddings `[B, D3]` and last poses `[B, J, C]` to the `steps` poses that follow."""
+        """The `steps` poses `[B, steps, J, C]` after the last ones `[B, J, C]`, from video embeddings `[B, D3]`."""
         state, pose = self.start(video), last.flatten(1)
         poses = []
         for _ in range(steps):
@@ -71,11 +87,16 @@ class MotionPredictor(nn.Module):
 
 
 class Recognizer(nn.Module):
-    """Action recognition: the bodies' video embeddings, averaged, and a linear classifier (the paper's section 3.4).
+    """Action recognition: the bodies' video embeddings, averaged, and a linear classifier (the paper's section 4.4).
 
     `bodies=None` averages over the bodies present. The authors divide by two always and encode an absent second
     body as a sequence of zeros: `bodies=2`. Such a sequence need not be in the batch: its clips are all the same, and
     one stands for all of them.
+
+    Args:
+        encoder: gives the video embeddings.
+        classes: how many there are.
+        bodies: what the sum over a sample's bodies is divided by; None for those that are present.
     """
 
     def __init__(self, encoder: HiTRS, classes: int, bodies: int | None = None) -> None:
@@ -87,9 +108,11 @@ class Recognizer(nn.Module):
     def forward(
         self, frames: Tensor, lengths: Tensor, sample: Tensor, samples: int, capacity: Capacity | None = None
     ) -> Tensor:
-        """frames `[F, J, C]`, lengths `[B]` and the sample of each sequence `[B]` to logits `[N, classes]`.
+        """Logits `[N, classes]` of frames `[F, J, C]`, lengths `[B]` and the sample of each sequence `[B]` (int64).
 
-        Samples are numbered 0 .. `samples` - 1; one without a sequence gets the classifier's bias.
+        Frames are as `HiTRS.prepare` gives them. Samples are numbered 0 .. `samples` - 1; one without a sequence gets
+        the classifier's bias. `capacity` as for `HiTRS.forward`. Raises ValueError for a wrong shape, and for more
+        clips in a sequence than the encoder has positions for.
         """
         if self.bodies is None:
             video = self.encoder(frames, lengths, capacity=capacity).video

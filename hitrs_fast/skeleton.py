@@ -21,14 +21,17 @@ STREAMS = ("joint", "bone", "motion")
 class SkeletonLayout:
     """Names and connections of the joints of one kind of skeleton.
 
-    `parents[j]` is the joint that joint `j` hangs from; -1 marks a root, whose bone is zero.
-    `hip` is the joint that sequences are centred on.
+    Raises ValueError if names and parents differ in number, or if the parents name no joint or form a cycle.
     """
 
     name: str
+    """What the layout is called in messages and in a store; what it is, the other fields tell."""
     joint_names: tuple[str, ...]
+    """A name for each joint, those of a side ending in `_left` or `_right`."""
     parents: tuple[int, ...]
+    """The joint that each joint hangs from; -1 marks a root, whose bone is zero."""
     hip: int = 0
+    """The joint that sequences are centred on."""
 
     def __post_init__(self) -> None:
         joints = len(self.parents)
@@ -51,6 +54,7 @@ class SkeletonLayout:
 
     @property
     def joints(self) -> int:
+        """How many joints there are."""
         return len(self.parents)
 
     @cached_property
@@ -77,7 +81,11 @@ class SkeletonLayout:
     def from_bones(
         cls, name: str, bones: Sequence[tuple[int, int]], joint_names: Sequence[str] | None = None, joints: int = 0
     ) -> SkeletonLayout:
-        """A layout from `(parent, child)` pairs. `joints` is needed only where neither names nor bones tell."""
+        """A layout from `(parent, child)` pairs; the first joint without a parent counts as the hip.
+
+        `joints`, their number, is needed only where neither names nor bones tell. Raises ValueError for a bone to a
+        joint that is not there, and for a joint with two parents.
+        """
         count = len(joint_names) if joint_names is not None else max([joints - 1, *(max(b) for b in bones)]) + 1
         parents = [-1] * count
         for parent, child in bones:
@@ -92,7 +100,10 @@ class SkeletonLayout:
     def from_parents(
         cls, name: str, parents: Sequence[int], joint_names: Sequence[str] | None = None
     ) -> SkeletonLayout:
-        """A layout from each joint's parent (-1 for a root); the first root counts as the hip."""
+        """A layout from each joint's parent (-1 for a root); the first root counts as the hip.
+
+        Without names the joints are `joint0`, `joint1` and so on. Raises ValueError where there is no root.
+        """
         fixed = tuple(int(p) for p in parents)
         if -1 not in fixed:
             raise ValueError(f"layout {name!r}: no root (a joint whose parent is -1)")
@@ -114,11 +125,12 @@ def _numbered(joints: int) -> tuple[str, ...]:
 LAYOUTS = {
     name: SkeletonLayout(name, tuple(names.split()), parents, hip) for name, (names, parents, hip) in TABLE.items()
 }
+"""The known layouts by name: `ntu25`, `kinect20`, `coco17`, `openpose18` and others (docs/data.md lists them)."""
 NTU25, KINECT20 = LAYOUTS["ntu25"], LAYOUTS["kinect20"]
 
 
 def stream_of(frames: Tensor, starts: Tensor, layout: SkeletonLayout, stream: str) -> Tensor:
-    """The joint, bone or motion stream of `frames` `[F, J, C]` (Hi-TRS section 4.1; the authors' definitions).
+    """The joint, bone or motion stream of `frames` `[F, J, C]` (the paper's section 4.4; the authors' definitions).
 
     joint: the coordinates; bone: x[child] - x[parent], 0 at a root; motion: x[t] - x[t-1], 0 in a sequence's
     first frame. `starts` `[F]` (bool) marks the first frame of each sequence.
