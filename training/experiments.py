@@ -6,7 +6,7 @@ of clips, and the contrast of last clips).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -94,7 +94,7 @@ class Study:
         """Video-level contrast alone: what the paper argues against."""
         return self._pretraining(store, "contrast", "joint", {"spatial": 0, "clip": 0, "video": 0, "contrast": 1})
 
-    def _pretraining(self, store: str, what: str, stream: str, weights: dict[str, int | bool]) -> str:
+    def _pretraining(self, store: str, what: str, stream: str, weights: Mapping[str, int]) -> str:
         off = [word for task, on in weights.items() if not on for word in (f"--weights.{task}", "0")]
         options = ("--preset", self.scale.preset, "--stream", stream, *self.scale.pretrain, *off)
         name = f"pretrain-{self.roles.name(store)}-{stream}-{what}"
