@@ -77,7 +77,7 @@ class NonFinite:
         self.recent.append((step, sequences))
 
     def check(self, run: Path) -> float:
-        """How many steps were left out so far. DataError if the last PATIENCE were; `run` then names their sequences."""
+        """How many steps were left out so far. DataError if the last PATIENCE were; `run` then has their names."""
         total, in_a_row = torch.stack([self.total, self.in_a_row]).tolist()
         if in_a_row >= PATIENCE:
             steps = [{"step": step, "sequences": self.name_of(sequences)} for step, sequences in self.recent]

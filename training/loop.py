@@ -152,6 +152,9 @@ class Trainer:
             run_log = RunLog(self.run, self.step, self.config.steps)
             try:
                 return self.fit(run_log, save_model)
+            except Exception:
+                self.saver.warn()  # what was saved before the fault counts
+                raise
             finally:
                 with surviving("the end of the log"):
                     run_log.close()
@@ -180,21 +183,21 @@ class Trainer:
             if self._due(self.config.checkpoint_every):
                 with speed.paused():
                     self._save_all(save_model)
-        if self.step < self.config.steps:
+        if self.stop.asked:
             self._save_all(save_model)
             self.saver.finish()
             raise Stopped(
-                f"stopped by {self.stop.asked} after step {self.step} of {self.config.steps}, saved in {self.run}: the same "
-                f"command with --resume, and with --run where it was not given, goes on"
+                f"stopped by {self.stop.asked} after step {self.step} of {self.config.steps}, saved in {self.run}: the "
+                f"same command with --resume, and with --run where it was not given, goes on"
             )
         self.saver.warn()
         save_model(self.run)
         return metrics | speed.overall()
 
     def _save_all(self, save_model: Callable[[Path], None]) -> None:
-        self.save()
         with surviving("the newest weights"):
             save_model(self.run)
+        self.save()  # last, as it goes on in the background
 
     def _keep_best(self, loss: float, save_model: Callable[[Path], None]) -> None:
         if self.config.keep_best and loss < self.best:

@@ -27,7 +27,6 @@ def use_tf32(wanted: bool, device: torch.device) -> None:
     if wanted and device.type != "cuda":
         raise DataError(f"--tf32 is for CUDA and the run is on {device}; leave it out")
     torch.backends.cuda.matmul.allow_tf32 = wanted
-    torch.backends.cudnn.allow_tf32 = wanted
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:

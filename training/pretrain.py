@@ -141,7 +141,8 @@ def pretrain(options: Options) -> None:
     counts = len(train.chosen), len(validation.chosen)
     config = loop_config(options, recipe, store, train, common_identity(store, counts, device, precision, options))
     folder = new_run_folder(options.run, "pretrain", options.resume)
-    use_compile_cache(folder)
+    if options.compile:
+        use_compile_cache(folder)
     task = PretrainTask(recipe, options.weights, device, options.seed, precision)
     trainer = Trainer(task, train, validation, recipe.optim, config, folder)
     if options.resume:

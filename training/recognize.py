@@ -116,7 +116,8 @@ def recognize(options: Options) -> None:
     if options.compile:
         check_compiler(device)
     folder = new_run_folder(options.run, "recognize", options.resume)
-    use_compile_cache(folder)
+    if options.compile:
+        use_compile_cache(folder)
     log.info(
         "%s: %d training and %d test samples, %s, preset %s, %s",
         *(store.path, parts.train.sum(), parts.test.sum(), options.protocol, preset, device),
