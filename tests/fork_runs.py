@@ -11,6 +11,7 @@ import os
 import sys
 
 import pytest
+import torch._dynamo  # noqa: F401 - optimisers load it, which takes seconds
 from run_cases import tiny_models
 
 from training import pretrain, recognize
