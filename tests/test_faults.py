@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,45 +41,43 @@ def whole(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         return pretrained(store, tmp_path_factory.mktemp("whole") / "run", "--steps", "6", "--checkpoint-every", "2")
 
 
-def started(store: Path, run: Path) -> subprocess.Popen[str]:
-    """A long run in a process of its own, at work."""
-    code = (
-        "import signal, pytest, run_cases; from training.pretrain import main;"
-        "signal.signal(signal.SIGINT, signal.default_int_handler);"  # a background shell ignores it
-        f"run_cases.tiny_models(pytest.MonkeyPatch()); main({arguments(store, run, '--steps', '100000')!r})"
-    )
-    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": path}
-    )
-    deadline = time.monotonic() + 60
-    while not (run / "log.jsonl").exists() and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.02)
-    return process
+def signalled(monkeypatch: pytest.MonkeyPatch, *signals: signal.Signals) -> None:
+    """The next run gets these signals in its third step."""
+    whole = Trainer.train_step
+
+    def train_step(self: Trainer) -> int:
+        if self.step == 2:
+            for which in signals:
+                os.kill(os.getpid(), which)
+        return whole(self)
+
+    monkeypatch.setattr(Trainer, "train_step", train_step)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("which", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_and_ends_well(store: Path, tmp_path: Path, which: signal.Signals) -> None:
-    process = started(store, tmp_path / "run")
-    process.send_signal(which)
-    said = process.communicate(timeout=60)[1]
-    assert process.returncode == 0
-    step = state_of(tmp_path / "run")["step"]
-    assert f"stopped by {which.name} after step {step} of 100000" in said and "--resume" in said
+def test_a_signal_saves_and_ends_well(
+    store: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    which: signal.Signals,
+) -> None:
+    signalled(monkeypatch, which)
+    run = pretrained(store, tmp_path / "run", "--steps", "6")  # returns: exit code 0
+    said = capfd.readouterr().err
+    assert f"stopped by {which.name} after step 3 of 6" in said and "--resume" in said and "stopping after" in said
+    assert [path.name[-1] for path in checkpoints(run)] == ["3"] and (run / "model.safetensors").exists()
 
 
-@pytest.mark.slow
-def test_a_second_interrupt_leaves_at_once(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(PretrainTask, "losses", None)
-    process = started(store, tmp_path / "run")
-    os.kill(process.pid, signal.SIGSTOP)  # so that both come during one step
-    process.send_signal(signal.SIGTERM)
-    process.send_signal(signal.SIGINT)
-    os.kill(process.pid, signal.SIGCONT)
-    said = process.communicate(timeout=60)[1]
-    assert process.returncode == 130 and "interrupted" in said
-    assert not checkpoints(tmp_path / "run")
+@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupt_after_that_leaves_at_once(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: signal.Signals
+) -> None:
+    signalled(monkeypatch, first, signal.SIGTERM, signal.SIGINT)
+    with pytest.raises(SystemExit) as stop:
+        pretrained(store, tmp_path / "run", "--steps", "6", "--checkpoint-every", "1")
+    assert stop.value.code == 130
+    assert checkpoints(tmp_path / "run")[0].name == "step-0000001"  # the second may still be on its way
 
 
 def test_handlers_are_put_back(whole: Path) -> None:
@@ -114,14 +111,7 @@ def test_what_cannot_be_saved_is_no_good_end(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     full_from(monkeypatch, 3, 3)
-    step = Trainer.train_step
-
-    def train_step(self: Trainer) -> int:
-        if self.step == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(self)
-
-    monkeypatch.setattr(Trainer, "train_step", train_step)
+    signalled(monkeypatch, signal.SIGTERM)
     with pytest.raises(SystemExit) as stop:
         pretrained(store, tmp_path / "run", "--steps", "6", "--checkpoint-every", "2")
     assert stop.value.code == 2 and "No space left" in capsys.readouterr().err

@@ -90,7 +90,7 @@ class Trainer:
         self.nonfinite = NonFinite(device, config.name_of)
         self.means, self.best = Means(), math.inf
         self.saver, self.stop = Saver(run), StopSignals()
-        self.step = self.saved = 0
+        self.step, self.saved = 0, -1  # saved: the step of the newest checkpoint
         self.position = Position(train)
         self.call: Callable[..., Any] = task.model
         if config.compile:
