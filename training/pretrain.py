@@ -25,8 +25,18 @@ from .data.records import DataError
 from .data.store import Store
 from .data.stream import Stream
 from .loop import LoopConfig, Trainer
+from .precision import PrecisionName, autocast, precision_of, use_tf32
 from .presets import PretrainRecipe, pretrain_recipe
-from .runtime import check_compiler, demo_store, keep_freed_memory, new_run_folder, pick_device, run
+from .resume import common_identity, flat
+from .runtime import (
+    check_compiler,
+    demo_store,
+    keep_freed_memory,
+    new_run_folder,
+    pick_device,
+    run,
+    use_compile_cache,
+)
 from .setup import (
     ONE_CAPACITY,
     above,
@@ -36,7 +46,9 @@ from .setup import (
     frames_of,
     record_of,
     save_model,
+    sequence_names,
     write_json,
+    write_record,
 )
 
 DEMO_STEPS = 300
@@ -82,20 +94,28 @@ class Options:
     the memory, and otherwise a buffer of a quarter of it."""
     compile: bool = False
     """Compile the model with torch.compile; it takes a minute or more before the first step."""
+    precision: PrecisionName | None = None
+    """Of matrix products; the default is bf16 on CUDA and fp32 on a CPU. Weights are float32 always."""
+    tf32: bool = False
+    """On CUDA, round the factors of float32 products to 10 bits."""
     validate_every: int | None = None
     """Steps between validations; the default is a fifth of the steps."""
     checkpoint_every: int = 1000
     """Steps between checkpoints; the last step always has one."""
     resume: bool = False
     """Go on with the run in --run from its newest checkpoint."""
+    override: tuple[str, ...] = ()
+    """NAME=VALUE...: go on though these differ from the run's beginning (docs/training.md says which may)."""
 
 
 class PretrainTask:
     """Turns batches of coordinates into pretext losses."""
 
-    def __init__(self, recipe: PretrainRecipe, weights: LossWeights, device: torch.device, seed: int) -> None:
+    def __init__(
+        self, recipe: PretrainRecipe, weights: LossWeights, device: torch.device, seed: int, precision: torch.dtype
+    ) -> None:
         torch.manual_seed(seed)
-        self.recipe = recipe
+        self.recipe, self.precision = recipe, precision
         self.model = Pretraining(HiTRS(recipe.encoder), recipe.pretext, weights).to(device)
         self.generator = torch.Generator(device)
 
@@ -103,7 +123,7 @@ class PretrainTask:
         recipe = self.recipe
         augmentation = recipe.augment if training else None
         inputs = pretext_input(batch, recipe.encoder, recipe.pretext, augmentation, self.generator)
-        with torch.autocast(batch.frames.device.type, torch.bfloat16, enabled=batch.frames.is_cuda):
+        with autocast(batch.frames.device, self.precision):
             return model(inputs, batch.capacity)
 
 
@@ -113,21 +133,26 @@ def pretrain(options: Options) -> None:
         keep_freed_memory()
     if options.compile:
         check_compiler(device)
+    precision = precision_of(options.precision, device)
+    use_tf32(options.tf32, device)
     store = Store.open(options.data or demo_store())
     recipe = recipe_of(options, store, device)
     train, validation = loaders(options, store, recipe, device)
-    config = loop_config(options, recipe, store, train)
+    counts = len(train.chosen), len(validation.chosen)
+    config = loop_config(options, recipe, store, train, common_identity(store, counts, device, precision, options))
     folder = new_run_folder(options.run, "pretrain", options.resume)
-    task = PretrainTask(recipe, options.weights, device, options.seed)
+    if options.compile:
+        use_compile_cache(folder)
+    task = PretrainTask(recipe, options.weights, device, options.seed, precision)
     trainer = Trainer(task, train, validation, recipe.optim, config, folder)
     if options.resume:
         trainer.resume()
-    write_json(folder / "run.json", record_of("pretrain", options, recipe, store, device))
+    write_record(folder, record_of("pretrain", options, recipe, store, device) | {"seed": options.seed})
     log.info(
         "%s: %d training and %d validation sequences, preset %s, %s",
-        *(store.path, len(train.chosen), len(validation.chosen), options.preset or default_preset(device), device),
+        *(store.path, *counts, options.preset or default_preset(device), device),
     )
-    metrics = trainer.run_to_end(lambda: save_model(folder, task.model))
+    metrics = trainer.run_to_end(lambda folder: save_model(folder, task.model))
     result = {k: round(v, 5) for k, v in metrics.items()} | {"run": str(folder), "steps": config.steps}
     if (folder / "metrics.json").exists():  # of a run that was finished before: its speed was measured then
         result = json.loads((folder / "metrics.json").read_text()) | result
@@ -174,7 +199,9 @@ def loaders(options: Options, store: Store, recipe: PretrainRecipe, device: torc
     return loader(training, recipe.augment), loader(~training, None)
 
 
-def loop_config(options: Options, recipe: PretrainRecipe, store: Store, train: Loader) -> LoopConfig:
+def loop_config(
+    options: Options, recipe: PretrainRecipe, store: Store, train: Loader, common: dict[str, str]
+) -> LoopConfig:
     if options.steps is not None and options.epochs is not None:
         raise DataError("--steps and --epochs exclude each other")
     steps = options.steps
@@ -199,28 +226,16 @@ def loop_config(options: Options, recipe: PretrainRecipe, store: Store, train: L
         checkpoint_every=options.checkpoint_every,
         seed=options.seed,
         compile=options.compile,
-        identity=identity(options, recipe, store)
-        | {
-            "steps": str(steps),
-            "warmup": str(warmup),
-            "buffer": f"{train.stream.held} runs" if train.stream else "all",
-        },
+        identity=common
+        | {"split": options.split or store.split_names[0], "seed": str(options.seed)}
+        | flat(options.weights, "weights")
+        | flat(recipe)
+        | {"steps": str(steps), "warmup": str(warmup)}
+        | {"buffer": str(train.stream.held) if train.stream else "all"},
+        name_of=lambda sequences: sequence_names(store, sequences),
+        override=options.override,
+        keep_best=True,
     )
-
-
-def identity(options: Options, recipe: PretrainRecipe, store: Store) -> dict[str, str]:
-    """What decides the numbers of a run, beside the schedule."""
-    encoder = {f"encoder {k}": str(v) for k, v in vars(recipe.encoder).items() if k != "layout"}
-    rest = {k: str(v) for k, v in vars(recipe).items() if k not in ("encoder", "steps")}
-    return {
-        "layout": store.layout.name,
-        "store": store.fingerprint,
-        "split": options.split or store.split_names[0],
-        "seed": str(options.seed),
-        "weights": str(options.weights),
-        **encoder,
-        **rest,
-    }
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -25,6 +25,7 @@ from .data.store import Store
 from .frozen import linear_probe, nearest_neighbours
 from .loop import LoopConfig, Trainer
 from .recognition import RecognitionRecipe, RecognitionTask, predict
+from .resume import common_identity, flat
 from .samples import Parts, SampleLoaders
 from .scores import Scores, write_results
 from .setup import (
@@ -35,7 +36,9 @@ from .setup import (
     read_encoder,
     record_of,
     save_model,
+    sequence_names,
     write_json,
+    write_record,
 )
 
 if TYPE_CHECKING:
@@ -53,12 +56,14 @@ class Job:
     recipe: RecognitionRecipe
     preset: str
     device: torch.device
+    precision: torch.dtype
 
     def task(self, seed: int) -> RecognitionTask:
         """A new model with this seed's random weights."""
         torch.manual_seed(seed)
         encoder = encoder_of(self.options, self.store, self.preset, self.device)
-        return RecognitionTask(encoder, len(self.store.classes), self.store.sample_label, self.recipe, self.device)
+        classes, labels = len(self.store.classes), self.store.sample_label
+        return RecognitionTask(encoder, classes, labels, self.recipe, self.device, self.precision)
 
 
 def encoder_of(options: Options, store: Store, preset: str, device: torch.device) -> HiTRS:
@@ -93,7 +98,8 @@ def run_seed(job: Job, seed: int, folder: Path) -> dict[str, Any]:
         return json.loads((folder / "metrics.json").read_text())
     begin = time.perf_counter()
     task = job.task(seed)
-    write_json(folder / "run.json", describe(job, seed))
+    if job.options.protocol in ("linear", "knn", "test"):
+        write_record(folder, describe(job, seed))
     test = job.loaders(job.parts.test, job.recipe.batch_size, None, seed)
     if job.options.protocol in ("linear", "knn"):
         samples, logits = frozen_scores(job, task, test, seed, folder)
@@ -126,23 +132,26 @@ def fine_tune(job: Job, task: RecognitionTask, test: Loader, seed: int, folder: 
         checkpoint_every=options.checkpoint_every,
         seed=seed,
         compile=options.compile,
-        identity=identity(job, task, steps, seed),
+        identity=identity(job, task, (len(train.chosen), len(test.chosen)), steps, seed),
+        name_of=lambda sequences: sequence_names(job.store, sequences),
+        override=options.override,
     )
     trainer = Trainer(task, train, test, recipe.optim, config, folder)
     if options.resume:
         trainer.resume()
-    trainer.run_to_end(lambda: save_model(folder, task.model))
+    write_record(folder, describe(job, seed))
+    trainer.run_to_end(lambda where: save_model(where, task.model))
 
 
-def identity(job: Job, task: RecognitionTask, steps: int, seed: int) -> dict[str, str]:
-    """What decides the numbers of a run."""
+def identity(job: Job, task: RecognitionTask, counts: tuple[int, int], steps: int, seed: int) -> dict[str, str]:
+    """What decides the numbers of a run. `counts`: training and test sequences."""
     return {
-        "store": job.store.fingerprint,
+        **common_identity(job.store, counts, job.device, job.precision, job.options),
         "seed": str(seed),
         "steps": str(steps),
         "init": str(job.options.init),
-        **{f"encoder {k}": str(v) for k, v in vars(task.model.encoder.config).items()},
-        **{k: str(v) for k, v in vars(job.recipe).items()},
+        **flat(task.model.encoder.config, "encoder"),
+        **flat(job.recipe),
         **job.parts.about,
     }
 

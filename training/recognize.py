@@ -15,9 +15,18 @@ import tyro
 from .data.records import DataError
 from .data.store import Store
 from .metrics.classes import over_seeds
+from .precision import PrecisionName, precision_of, use_tf32
 from .protocols import Job, encoder_of, run_seed
 from .recognition import RecognitionRecipe, recognition_recipe
-from .runtime import check_compiler, demo_store, keep_freed_memory, new_run_folder, pick_device, run
+from .runtime import (
+    check_compiler,
+    demo_store,
+    keep_freed_memory,
+    new_run_folder,
+    pick_device,
+    run,
+    use_compile_cache,
+)
 from .samples import Labels, SampleLoaders, parts_of
 from .setup import above, at_least, default_preset, run_record, write_json
 
@@ -78,10 +87,16 @@ class Options:
     """cpu or cuda; the default is CUDA where there is one."""
     compile: bool = False
     """Compile the model with torch.compile; it takes a minute or more before the first step."""
+    precision: PrecisionName | None = None
+    """Of matrix products; the default is bf16 on CUDA and fp32 on a CPU. Weights are float32 always."""
+    tf32: bool = False
+    """On CUDA, round the factors of float32 products to 10 bits."""
     checkpoint_every: int = 1000
     """Steps between checkpoints; the last step always has one."""
     resume: bool = False
     """Go on with the run in --run."""
+    override: tuple[str, ...] = ()
+    """NAME=VALUE...: go on though these differ from the run's beginning (docs/training.md says which may)."""
     predict: tuple[Path, ...] = ()
     """RUN FILE...: name the actions in these recordings (.skeleton, .npy, .npz, .csv, .json) with a finished run; of
     the other options only --device counts."""
@@ -92,6 +107,8 @@ def recognize(options: Options) -> None:
     if device.type == "cpu":
         keep_freed_memory()
     check_options(options)
+    precision = precision_of(options.precision, device)
+    use_tf32(options.tf32, device)
     store = Store.open(options.data or demo_store())
     parts = parts_of(store, options.split, options.hold_out, labels_of(options))
     preset = options.preset or default_preset(device)
@@ -103,11 +120,13 @@ def recognize(options: Options) -> None:
     if options.compile:
         check_compiler(device)
     folder = new_run_folder(options.run, "recognize", options.resume)
+    if options.compile:
+        use_compile_cache(folder)
     log.info(
         "%s: %d training and %d test samples, %s, preset %s, %s",
         *(store.path, parts.train.sum(), parts.test.sum(), options.protocol, preset, device),
     )
-    job = Job(options, store, parts, loaders, recipe, preset, device)
+    job = Job(options, store, parts, loaders, recipe, preset, device, precision)
     results = []
     for seed in options.seeds:
         own = folder if len(options.seeds) == 1 else folder / f"seed-{seed}"

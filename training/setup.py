@@ -6,11 +6,13 @@ import contextlib
 import dataclasses
 import json
 import logging
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -70,10 +72,15 @@ def frames_of(store: Store, device: torch.device, buffer_gb: float | None = None
 
 
 def save_model(folder: Path, model: nn.Module) -> None:
-    """The newest weights: the encoder for `HiTRS.from_pretrained(folder)`, the heads beside it."""
-    model.encoder.save_pretrained(folder)  # type: ignore[operator, union-attr]
+    """The newest weights: the encoder for `HiTRS.from_pretrained(folder)`, the heads beside it; each file whole."""
+    partial = folder / "weights.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    model.encoder.save_pretrained(partial)  # type: ignore[operator, union-attr]
     heads = {k: t.contiguous() for k, t in model.state_dict().items() if not k.startswith("encoder.")}
-    save_file(heads, folder / "heads.safetensors")
+    save_file(heads, partial / "heads.safetensors")
+    for file in partial.iterdir():
+        file.replace(folder / file.name)
+    partial.rmdir()
 
 
 def load_heads(model: nn.Module, folder: Path) -> None:
@@ -93,7 +100,28 @@ def record_of(command: str, options: Any, recipe: Any, store: Store, device: tor
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=1, default=str) + "\n")
+    """Whole or not at all: a run may be killed while it writes."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=1, default=str) + "\n")
+    partial.replace(path)
+
+
+def write_record(folder: Path, record: dict[str, Any]) -> None:
+    """Writes `run.json`; where a run goes on, it keeps the environments of its earlier parts."""
+    file = folder / "run.json"
+    if file.exists():
+        former = json.loads(file.read_text())
+        record = record | {"earlier": [*former.get("earlier", []), former["environment"]]}
+    write_json(file, record)
+
+
+def sequence_names(store: Store, sequences: np.ndarray) -> list[str]:
+    """Names of sequences: that of the sample, and where it has several bodies the body's."""
+    several = np.bincount(store.sequence_sample)[store.sequence_sample[sequences]] > 1
+    return [
+        store.names[store.sequence_sample[number]] + f" body {store.sequence_body[number]}" * bool(more)
+        for number, more in zip(sequences.tolist(), several, strict=True)
+    ]
 
 
 def read_encoder(folder: Path) -> HiTRS:
