@@ -15,7 +15,7 @@ from training import pretrain, recognize
 from training.checkpoint import load_checkpoint
 from training.prepare import main as prepare
 
-BEGUN_ANEW = ("time", "sequences_per_s")
+BEGUN_ANEW = ("time", "sequences_per_s", "clips_per_s", "step_s", "data_s", "fill", "memory_gb")
 TRAIN = ["--batch-size", "4", "--device", "cpu"]
 SIZES = {"widths": (8, 16, 32), "ffn": (8, 8, 16), "heads": 2, "head_dim": 4, "layers": 1}
 

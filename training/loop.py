@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,9 @@ from .checkpoint import Saver, load_checkpoint, remove_after
 from .data.loader import Batch, Loader, Plan
 from .faults import NonFinite, StopSignals, surviving
 from .log import Means, RunLog
+from .meter import Meter
 from .optim import OptimConfig, lr_at, make_optimizer
+from .profiling import profiled
 from .resume import check_identity
 from .runtime import Stopped, deterministic, seed_step, timed_warm_up
 
@@ -62,6 +63,8 @@ class LoopConfig:
     """NAME=VALUE: what of the identity may differ all the same."""
     keep_best: bool = False
     """Whether the weights of the lowest validation loss are kept too, in the folder `best`."""
+    profile: int = 0
+    """Steps to profile, near the beginning."""
 
 
 class Position:
@@ -88,7 +91,8 @@ class Trainer:
         device = task.generator.device
         self.scaler = torch.amp.GradScaler(device.type, enabled=task.precision == torch.float16)
         self.nonfinite = NonFinite(device, config.name_of)
-        self.means, self.best = Means(), math.inf
+        self.means, self.norms, self.best = Means(), Means(), math.inf
+        self.meter = Meter(device)
         self.saver, self.stop = Saver(run), StopSignals()
         self.step, self.saved = 0, -1  # saved: the step of the newest checkpoint
         self.position = Position(train)
@@ -117,6 +121,7 @@ class Trainer:
             "optimizer": self.optimizer,
             "scaler": self.scaler,
             "means": self.means,
+            "norms": self.norms,
             "nonfinite": self.nonfinite,
         }
 
@@ -161,28 +166,23 @@ class Trainer:
 
     def fit(self, run_log: RunLog, save_model: Callable[[Path], None]) -> dict[str, float]:
         """Trains to the end; returns the last validation's metrics and the training speed."""
-        speed = _Speed()
         metrics = self.validate() if self.step == self.config.steps else {}
-        while self.step < self.config.steps and not self.stop.asked:
-            sequences = self.train_step()
-            self.step += 1
-            speed.count(sequences)
-            if self._due(self.config.log_every):
-                record = self.means.read() | {"lr": self.lr(self.step - 1)} | speed.read()
-                record["skipped"] = self.nonfinite.check(self.run)
-                with surviving("a line of the log"):
-                    run_log.record(self.step, "train", record)
-                run_log.progress(self.step, {name: record[name] for name in SHOWN})
-            if self._due(self.config.validate_every):
-                with speed.paused():
-                    metrics = self.validate()
-                    self._keep_best(metrics["loss"], save_model)
-                with surviving("a line of the log"):
-                    run_log.record(self.step, "validation", metrics)
-                run_log.say("validation  " + "  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
-            if self._due(self.config.checkpoint_every):
-                with speed.paused():
-                    self._save_all(save_model)
+        with profiled(self.config.profile, self.run, self.task.generator.device) as profiled_step:
+            while self.step < self.config.steps and not self.stop.asked:
+                self.meter.count(self.train_step())
+                self.step += 1
+                profiled_step()
+                if self._due(self.config.log_every):
+                    self._log(run_log)
+                with self.meter.paused():
+                    if self._due(self.config.validate_every):
+                        metrics = self.validate()
+                        self._keep_best(metrics["loss"], save_model)
+                        with surviving("a line of the log"):
+                            run_log.record(self.step, "validation", metrics)
+                        run_log.say("validation  " + "  ".join(f"{k} {v:.4g}" for k, v in metrics.items()))
+                    if self._due(self.config.checkpoint_every):
+                        self._save_all(save_model)
         if self.stop.asked:
             self._save_all(save_model)
             self.saver.finish()
@@ -192,7 +192,14 @@ class Trainer:
             )
         self.saver.warn()
         save_model(self.run)
-        return metrics | speed.overall()
+        return metrics | self.meter.overall()
+
+    def _log(self, run_log: RunLog) -> None:
+        record = self.means.read() | self.norms.read() | {"lr": self.lr(self.step - 1)} | self.meter.read()
+        record["skipped"] = self.nonfinite.check(self.run)
+        with surviving("a line of the log"):
+            run_log.record(self.step, "train", record)
+        run_log.progress(self.step, {name: record[name] for name in SHOWN})
 
     def _save_all(self, save_model: Callable[[Path], None]) -> None:
         with surviving("the newest weights"):
@@ -211,12 +218,12 @@ class Trainer:
     def lr(self, step: int) -> float:
         return lr_at(step, self.config.steps, self.config.warmup, self.optim)
 
-    def train_step(self) -> int:
-        """One step of the optimiser; returns how many sequences it saw."""
+    def train_step(self) -> list[Batch]:
+        """One step of the optimiser; returns the batches it saw."""
         self.task.model.train()
         seen, finite = [], torch.ones((), dtype=torch.bool, device=self.task.generator.device)
         for micro in range(self.config.accumulate):
-            with nvtx.annotate("data"):
+            with nvtx.annotate("data"), self.meter.waiting():
                 seed_step(self.config.seed, TRAINING, self.step * self.config.accumulate + micro, self.task.generator)
                 batch = self.position.next()
             with nvtx.annotate("forward"):
@@ -226,12 +233,11 @@ class Trainer:
             counted = losses["loss"].detach().isfinite()
             self.means.add({k: torch.where(counted, v, 0) for k, v in losses.items()}, counted)
             finite = finite & counted
-            seen.append(batch.sequence)
+            seen.append(batch)
         with nvtx.annotate("optimiser"):
             bad = self._update(finite)
-        sequences = np.concatenate(seen)
-        self.nonfinite.count(bad, self.step + 1, sequences)
-        return len(sequences)
+        self.nonfinite.count(bad, self.step + 1, np.concatenate([batch.sequence for batch in seen]))
+        return seen
 
     def _update(self, finite: Tensor) -> Tensor:
         """Steps, unless the losses are not `finite` or the gradient is not; returns 1 where it did not, else 0."""
@@ -239,6 +245,7 @@ class Trainer:
         parameters = [p for p in self.task.model.parameters() if p.grad is not None]
         norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         bad = 1 - (finite & norm.isfinite()).float()
+        self.norms.add({"grad_norm": torch.where(bad > 0, 0, norm)}, 1 - bad)
         if self.optim.clip_norm is not None:
             nn.utils.clip_grads_with_norm_(parameters, self.optim.clip_norm, norm)
         for group in self.optimizer.param_groups:
@@ -260,45 +267,3 @@ class Trainer:
             batch = self.validation.batch(plan, index)
             means.add(self.task.losses(self.task.model, batch, False), weight=len(batch.sequence))
         return means.read()
-
-
-class _Speed:
-    """Sequences per second of training, without validation and checkpoints, and without the first step."""
-
-    def __init__(self) -> None:
-        self.seconds = self.sequences = 0.0
-        self.recent_seconds = self.recent_sequences = 0.0
-        self.last: float | None = None
-
-    def count(self, sequences: int) -> None:
-        now = time.perf_counter()
-        if self.last is not None:
-            self.recent_seconds += now - self.last
-            self.recent_sequences += sequences
-        self.last = now
-
-    def read(self) -> dict[str, float]:
-        self.seconds += self.recent_seconds
-        self.sequences += self.recent_sequences
-        rate = self.recent_sequences / self.recent_seconds if self.recent_seconds else 0.0
-        self.recent_seconds = self.recent_sequences = 0.0
-        return {"sequences_per_s": rate}
-
-    def overall(self) -> dict[str, float]:
-        self.read()
-        return {"sequences_per_s": self.sequences / self.seconds} if self.seconds else {}
-
-    def paused(self) -> _Pause:
-        return _Pause(self)
-
-
-class _Pause:
-    def __init__(self, speed: _Speed) -> None:
-        self.speed = speed
-
-    def __enter__(self) -> None:
-        self.begin = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        if self.speed.last is not None:
-            self.speed.last += time.perf_counter() - self.begin

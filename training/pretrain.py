@@ -102,6 +102,8 @@ class Options:
     """Steps between validations; the default is a fifth of the steps."""
     checkpoint_every: int = 1000
     """Steps between checkpoints; the last step always has one."""
+    profile: int = 0
+    """Profile so many steps near the beginning: trace.json and profile.txt in the run's folder."""
     resume: bool = False
     """Go on with the run in --run from its newest checkpoint."""
     override: tuple[str, ...] = ()
@@ -213,6 +215,7 @@ def loop_config(
         raise DataError(f"--epochs {options.epochs} is less than one step of {recipe.batch_size} sequences")
     at_least("steps", steps, 1)
     at_least("checkpoint-every", options.checkpoint_every, 1)
+    at_least("profile", options.profile, 0)
     at_least("validate-every", options.validate_every, 1)
     warmup = steps // 30 if options.warmup is None else options.warmup
     if not 0 <= warmup <= steps:
@@ -226,6 +229,7 @@ def loop_config(
         checkpoint_every=options.checkpoint_every,
         seed=options.seed,
         compile=options.compile,
+        profile=options.profile,
         identity=common
         | {"split": options.split or store.split_names[0], "seed": str(options.seed)}
         | flat(options.weights, "weights")

@@ -132,6 +132,7 @@ def fine_tune(job: Job, task: RecognitionTask, test: Loader, seed: int, folder: 
         checkpoint_every=options.checkpoint_every,
         seed=seed,
         compile=options.compile,
+        profile=options.profile,
         identity=identity(job, task, (len(train.chosen), len(test.chosen)), steps, seed),
         name_of=lambda sequences: sequence_names(job.store, sequences),
         override=options.override,

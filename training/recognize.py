@@ -93,6 +93,8 @@ class Options:
     """On CUDA, round the factors of float32 products to 10 bits."""
     checkpoint_every: int = 1000
     """Steps between checkpoints; the last step always has one."""
+    profile: int = 0
+    """Profile so many steps near the beginning: trace.json and profile.txt in the run's folder."""
     resume: bool = False
     """Go on with the run in --run."""
     override: tuple[str, ...] = ()
@@ -148,6 +150,7 @@ def check_options(options: Options) -> None:
     for name in ("batch_size", "views", "k", "checkpoint_every"):
         at_least(name.replace("_", "-"), getattr(options, name), 1)
     at_least("bodies", options.bodies, 0)
+    at_least("profile", options.profile, 0)
     if options.fraction is not None and not 0 < options.fraction <= 1:
         raise DataError(f"--fraction is {options.fraction}; it must be above 0 and at most 1")
     if options.label_smoothing is not None and not 0 <= options.label_smoothing < 1:

@@ -52,6 +52,8 @@ class Batch(NamedTuple):
     item: np.ndarray  # [items] int64: number of each item in the store: of the sample, or of the sequence
     room: int  # items that a batch may have
     source: Tensor  # [F] int64: where each row lies among the loader's frames; 0 for padding
+    filled: int  # rows that are not padding
+    clips: int  # and clips
 
 
 @dataclass
@@ -272,7 +274,7 @@ class Loader:
         item = leading if self.samples is None else self.samples[leading]
         return Batch(
             frames, lengths, rows, augmenteds, interpolateds, sequence, size.capacity, owners, item, self.batch_size,
-            source,
+            source, int(length.sum()), int(self._clips(length).sum()),
         )  # fmt: skip
 
 
