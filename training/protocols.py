@@ -47,22 +47,22 @@ class Job:
     def task(self, seed: int) -> RecognitionTask:
         """A new model with this seed's random weights."""
         torch.manual_seed(seed)
-        encoder = encoder_of(self.options, self.store, self.preset, self.device)
+        encoder = encoder_of(self.options.init, self.options.stream, self.store, self.preset, self.device)
         return RecognitionTask(encoder, len(self.store.classes), self.store.sample_label, self.recipe, self.device)
 
 
-def encoder_of(options: Options, store: Store, preset: str, device: torch.device) -> HiTRS:
-    """The encoder of --init, or a new one for the store's layout."""
-    if options.init is None:
-        stream = options.stream or "joint"
+def encoder_of(init: Path | None, stream: str | None, store: Store, preset: str, device: torch.device) -> HiTRS:
+    """The encoder of the run `init`, or a new one for the store's layout, of this `stream` (joint)."""
+    if init is None:
+        stream = stream or "joint"
         check_stream(store, stream)
         config = HiTRSConfig.preset(preset, store.layout, stream=stream, channels=store.channels)
         return HiTRS(config).to(device)
-    encoder = read_encoder(options.init).to(device)
-    if options.stream not in (None, encoder.config.stream):
+    encoder = read_encoder(init).to(device)
+    if stream not in (None, encoder.config.stream):
         raise DataError(
-            f"{options.init} was trained on the {encoder.config.stream} stream; --stream {options.stream} needs a run "
-            f"that was pre-trained on it"
+            f"{init} was trained on the {encoder.config.stream} stream; --stream {stream} needs a run that was "
+            f"pre-trained on it"
         )
     return encoder
 
