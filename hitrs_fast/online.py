@@ -139,6 +139,11 @@ class Detector:
         self._last = None
         return done
 
+    @property
+    def newest(self) -> int | None:
+        """The number of the newest frame; None before the first one."""
+        return self._last
+
     def _poses(self, bodies: Any) -> dict[Hashable, Tensor]:
         c, poses = self.model.encoder.config, {}
         for body, given in (bodies if isinstance(bodies, Mapping) else dict(enumerate(bodies))).items():
@@ -159,9 +164,9 @@ class Detector:
             return following if number is None else operator.index(number)
         if number is not None:
             raise ValueError(f"frame number {number} and time {time} are both given; give one of them")
-        if not math.isfinite(time):
-            return None
         place = time * self.fps
+        if not math.isfinite(place):
+            return None
         # A camera's rate is not quite its nominal one. Without the slack, jitter would drop and hold frames by turns
         # whenever the two are half a frame apart.
         if self._last is not None and abs(place - self._last - 1) < SLACK:

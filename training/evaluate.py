@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from .data.records import DataError
+from .grouping import GroupingOptions
 from .runtime import run_subcommand
 
 if TYPE_CHECKING:
@@ -99,7 +100,42 @@ class Fuse:
         print(json.dumps(result | {"samples": len(scores.names), "runs": [str(path) for path in self.runs]}))
 
 
-Command = Annotated[Detection, tyro.conf.subcommand("detection")] | Annotated[Fuse, tyro.conf.subcommand("fuse")]
+@dataclass(kw_only=True)
+class FuseFrames(GroupingOptions):
+    """Fuse the frame scores of several runs of training.detect, or group those of one run anew (docs/detection.md)."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Run folders, or their scores.npz."""
+    weights: tuple[float, ...] | None = None
+    """Of each run; equal unless given. Do not choose them on the streams that are scored."""
+    softmax: bool = False
+    """Average probabilities instead of logits."""
+    out: Path | None = None
+    """A new folder for the fused scores, labels and detections as text, tables and pictures."""
+
+    def run(self) -> None:
+        from .frame_scores import frame_figures, fused_frames, write_frame_results
+        from .grouping import grouping_of
+
+        if not self.runs:
+            raise DataError("fuse-frames takes one or more runs")
+        scores = fused_frames(self.runs, self.weights, self.softmax)
+        scores = scores.grouped(grouping_of(self, float(scores.fps), scores.how()))
+        if self.out is None:
+            result = frame_figures(scores)
+        else:
+            if self.out.exists():
+                raise DataError(f"{self.out} exists already; give another --out")
+            self.out.mkdir(parents=True)
+            result = write_frame_results(self.out, scores)
+        print(json.dumps(result | {"streams": len(scores.names), "runs": [str(path) for path in self.runs]}))
+
+
+Command = (
+    Annotated[Detection, tyro.conf.subcommand("detection")]
+    | Annotated[Fuse, tyro.conf.subcommand("fuse")]
+    | Annotated[FuseFrames, tyro.conf.subcommand("fuse-frames")]
+)
 
 
 def main(args: Sequence[str] | None = None) -> None:

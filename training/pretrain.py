@@ -70,6 +70,8 @@ class Options:
     """Sizes and rules; the default is small on a CPU and paper on CUDA."""
     stream: Literal["joint", "bone", "motion"] = "joint"
     """What the encoder reads: coordinates, their differences along bones, or along time."""
+    dilate: int | None = None
+    """Frames from one frame of a clip to the next; the default is 2, for about 30 frames a second."""
     weights: LossWeights = field(default_factory=LossWeights)
     """Weight of each pretext task; 0 switches it off and skips its work."""
     steps: int | None = None
@@ -165,7 +167,9 @@ def pretrain(options: Options) -> None:
 def recipe_of(options: Options, store: Store, device: torch.device) -> PretrainRecipe:
     """The preset with what the command line changes."""
     preset = options.preset or default_preset(device)
-    recipe = pretrain_recipe(preset, store.layout, stream=options.stream, channels=store.channels)
+    at_least("dilate", options.dilate, 1)
+    sizes = {} if options.dilate is None else {"dilate": options.dilate}
+    recipe = pretrain_recipe(preset, store.layout, stream=options.stream, channels=store.channels, **sizes)
     above("lr", options.lr, 0)
     above("batch-size", options.batch_size, 1)
     at_least("seed", options.seed, 0)

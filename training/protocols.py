@@ -61,14 +61,14 @@ class Job:
     def task(self, seed: int) -> RecognitionTask:
         """A new model with this seed's random weights."""
         torch.manual_seed(seed)
-        encoder = encoder_of(self.options, self.store, self.preset, self.device)
+        encoder = start_of(self.options, self.store, self.preset, self.device)
         classes, labels = len(self.store.classes), self.store.sample_label
         return RecognitionTask(encoder, classes, labels, self.recipe, self.device, self.precision)
 
 
-def encoder_of(options: Options, store: Store, preset: str, device: torch.device) -> HiTRS:
-    """The encoder of --init, or a new one for the store's layout; --align changes what it reads, not its weights."""
-    encoder = _encoder(options, store, preset, device)
+def start_of(options: Options, store: Store, preset: str, device: torch.device) -> HiTRS:
+    """What recognition starts from: `encoder_of`; --align changes what it reads, not its weights."""
+    encoder = encoder_of(options.init, options.stream, store, preset, device)
     if not options.align:
         return encoder
     config = or_data_error(dataclasses.replace, encoder.config, align=True)
@@ -77,17 +77,18 @@ def encoder_of(options: Options, store: Store, preset: str, device: torch.device
     return aligned
 
 
-def _encoder(options: Options, store: Store, preset: str, device: torch.device) -> HiTRS:
-    if options.init is None:
-        stream = options.stream or "joint"
+def encoder_of(init: Path | None, stream: str | None, store: Store, preset: str, device: torch.device) -> HiTRS:
+    """The encoder of the run `init`, or a new one for the store's layout, of this `stream` (joint)."""
+    if init is None:
+        stream = stream or "joint"
         check_stream(store, stream)
         config = HiTRSConfig.preset(preset, store.layout, stream=stream, channels=store.channels)
         return HiTRS(config).to(device)
-    encoder = read_encoder(options.init).to(device)
-    if options.stream not in (None, encoder.config.stream):
+    encoder = read_encoder(init).to(device)
+    if stream not in (None, encoder.config.stream):
         raise DataError(
-            f"{options.init} was trained on the {encoder.config.stream} stream; --stream {options.stream} needs a run "
-            f"that was pre-trained on it"
+            f"{init} was trained on the {encoder.config.stream} stream; --stream {stream} needs a run that was "
+            f"pre-trained on it"
         )
     return encoder
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,9 +13,8 @@ import tyro
 
 from .data.records import DataError
 from .data.store import Store
-from .metrics.classes import over_seeds
 from .precision import PrecisionName, precision_of, use_tf32
-from .protocols import Job, encoder_of, run_seed
+from .protocols import Job, run_seed, start_of
 from .recognition import RecognitionRecipe, recognition_recipe
 from .runtime import (
     check_compiler,
@@ -28,7 +26,7 @@ from .runtime import (
     use_compile_cache,
 )
 from .samples import Labels, SampleLoaders, parts_of
-from .setup import above, at_least, default_preset, run_record, write_json
+from .setup import above, at_least, check_classes, check_seeds, default_preset, run_seeds
 
 ALIGNED_ROTATION = 30.0  # degrees, of the first frame's facing from skeletons that shake
 log = logging.getLogger(__name__)
@@ -115,7 +113,7 @@ def recognize(options: Options) -> None:
     parts = parts_of(store, options.split, options.hold_out, labels_of(options))
     preset = options.preset or default_preset(device)
     recipe = recipe_of(options, preset)
-    encoder = encoder_of(options, store, preset, device)
+    encoder = start_of(options, store, preset, device)
     loaders = SampleLoaders(store, encoder, device, options.map_joints)
     if options.init is not None and options.protocol == "test":
         check_classes(options.init, store.classes)
@@ -129,19 +127,7 @@ def recognize(options: Options) -> None:
         *(store.path, parts.train.sum(), parts.test.sum(), options.protocol, preset, device),
     )
     job = Job(options, store, parts, loaders, recipe, preset, device, precision)
-    results = []
-    for seed in options.seeds:
-        own = folder if len(options.seeds) == 1 else folder / f"seed-{seed}"
-        own.mkdir(exist_ok=True)
-        results.append(run_seed(job, seed, own))
-    result = results[0]
-    if len(results) > 1:
-        names = [k for k, v in result.items() if isinstance(v, float)]
-        spread = {name: over_seeds([r[name] for r in results]) for name in names}
-        result = {name: spread[name]["mean"] for name in names} | {"seeds": spread}
-    result = result | {"run": str(folder)}
-    write_json(folder / "metrics.json", result)
-    print(json.dumps(result))
+    run_seeds(options.seeds, folder, lambda seed, own: run_seed(job, seed, own))
 
 
 def check_options(options: Options) -> None:
@@ -155,8 +141,7 @@ def check_options(options: Options) -> None:
         raise DataError(f"--fraction is {options.fraction}; it must be above 0 and at most 1")
     if options.label_smoothing is not None and not 0 <= options.label_smoothing < 1:
         raise DataError(f"--label-smoothing is {options.label_smoothing}; it must be in 0 to 1, 1 excluded")
-    if not options.seeds or min(options.seeds) < 0 or len(set(options.seeds)) < len(options.seeds):
-        raise DataError(f"--seeds are {options.seeds}; give different numbers, none negative")
+    check_seeds(options.seeds)
     if options.protocol == "test" and options.init is None:
         raise DataError("--protocol test needs --init RUN, the recogniser to test")
     if options.protocol == "supervised" and options.fraction not in (None, 1):
@@ -189,16 +174,6 @@ def recipe_of(options: Options, preset: str) -> RecognitionRecipe:
     if recipe.views > 1 and not recipe.augment.rotation:
         raise DataError("--views is for presets that train with rotations (small)")
     return recipe
-
-
-def check_classes(folder: Path, classes: list[str]) -> None:
-    """DataError unless the folder holds a finished run with these classes."""
-    own = run_record(folder)["classes"]
-    if own != classes:
-        raise DataError(
-            f"{folder} names {len(own)} classes ({', '.join(own[:3])}, ...) and the store has {len(classes)} "
-            f"({', '.join(classes[:3])}, ...); they must be the same ones in the same order"
-        )
 
 
 def main(args: Sequence[str] | None = None) -> None:

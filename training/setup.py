@@ -8,7 +8,7 @@ import json
 import logging
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +23,7 @@ from hitrs_fast import HiTRS
 from .data.records import DataError
 from .data.store import Store
 from .data.stream import fits, memory_of
+from .metrics.classes import over_seeds
 from .runtime import environment
 
 ONE_CAPACITY = (0.99,)  # of random batches: the only one to compile for, where that takes a CPU minutes
@@ -136,9 +137,45 @@ def read_encoder(folder: Path) -> HiTRS:
         raise DataError(f"{folder}: its encoder cannot be read ({error})") from error
 
 
-def run_record(folder: Path) -> dict[str, Any]:
+def run_record(folder: Path, command: str = "recognize") -> dict[str, Any]:
+    """The `run.json` of a finished run of `training.<command>`; DataError if the folder is none."""
     file = folder / "run.json"
     record = json.loads(file.read_text()) if file.exists() else {}
-    if record.get("command") != "recognize" or not (folder / "heads.safetensors").exists():
-        raise DataError(f"{folder} is not a finished run of training.recognize, so it has no classifier")
+    if record.get("command") != command or not (folder / "heads.safetensors").exists():
+        raise DataError(f"{folder} is not a finished run of training.{command}, so it has no classifier")
     return record
+
+
+def check_classes(folder: Path, classes: list[str], command: str = "recognize") -> None:
+    """DataError unless the folder holds a finished run with these classes."""
+    own = run_record(folder, command)["classes"]
+    if own != classes:
+        raise DataError(
+            f"{folder} names {len(own)} classes ({', '.join(own[:3])}, ...) and the store has {len(classes)} "
+            f"({', '.join(classes[:3])}, ...); they must be the same ones in the same order"
+        )
+
+
+def check_seeds(seeds: Sequence[int]) -> None:
+    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise DataError(f"--seeds are {seeds}; give different numbers, none negative")
+
+
+def run_seeds(seeds: Sequence[int], folder: Path, run_one: Callable[[int, Path], dict[str, Any]]) -> None:
+    """A run for each seed, with several in folders seed-N; their figures, or mean and spread, as JSON.
+
+    `run_one` takes a seed and its folder and gives its figures.
+    """
+    results = []
+    for seed in seeds:
+        own = folder if len(seeds) == 1 else folder / f"seed-{seed}"
+        own.mkdir(exist_ok=True)
+        results.append(run_one(seed, own))
+    result = results[0]
+    if len(results) > 1:
+        names = [k for k, v in result.items() if isinstance(v, float)]
+        spread = {name: over_seeds([r[name] for r in results]) for name in names}
+        result = {name: spread[name]["mean"] for name in names} | {"seeds": spread}
+    result = result | {"run": str(folder)}
+    write_json(folder / "metrics.json", result)
+    print(json.dumps(result))

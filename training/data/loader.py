@@ -56,6 +56,15 @@ class Batch(NamedTuple):
     clips: int  # and clips
 
 
+class Pieces(NamedTuple):
+    """An epoch's pieces before crops, item after item."""
+
+    which: np.ndarray  # [P] which of the chosen sequences
+    within: np.ndarray  # [P] its first frame in the sequence
+    length: np.ndarray  # [P] frames
+    first: np.ndarray  # [items + 1] the first piece of each item
+
+
 @dataclass
 class Plan:
     """One epoch: where each piece lies among the loader's frames, and where batches begin."""
@@ -124,12 +133,11 @@ class Loader:
     def _clips(self, lengths: np.ndarray) -> np.ndarray:
         return clip_counts(torch.from_numpy(lengths), self.windows).numpy()
 
-    def _pieces(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Which sequence, which first frame and how many frames each piece of an epoch has, before crops."""
+    def _pieces(self, rng: np.random.Generator) -> Pieces:
         which, within, length = side_by_side(self.full, self.longest)
-        if self.augment is None:
-            return which, within, length
-        return which, rng.integers(0, self.full[which] - length + 1), length
+        if self.augment is not None:
+            within = rng.integers(0, self.full[which] - length + 1)
+        return Pieces(which, within, length, self._items(which))
 
     def _items(self, which: np.ndarray) -> np.ndarray:
         """`[items + 1]`: the first piece of each item, of pieces that belong to the chosen sequences `which` `[P]`."""
@@ -139,15 +147,14 @@ class Loader:
 
     def plan(self, epoch: int) -> Plan:
         rng = np.random.default_rng([self.seed, epoch])
-        which, within, length = self._pieces(rng)
+        which, within, length, first = self._pieces(rng)
         place = self._placed(epoch)
-        first = self._items(which)
         begin = first[:-1]
         order = np.arange(len(begin))
         if self.augment is not None:
             order = self.sampler(rng, np.add.reduceat(length, begin), self.chosen[which[begin]])
         order = order[np.argsort(place.fill[which[begin[order]]], kind="stable")]
-        pieces, first = _runs(begin[order], np.diff(first)[order])
+        pieces, first = runs_of(begin[order], np.diff(first)[order])
         which, within, length = which[pieces], within[pieces], length[pieces]
         count = len(which)
         augmented = cropped = np.zeros(count, bool)
@@ -159,7 +166,7 @@ class Loader:
         fill, begin = place.fill[which], first[:-1]
         bounds = self._bounds(np.add.reduceat(length, begin), np.add.reduceat(self._clips(length), begin), fill[begin])
         mine = slice(self.rank, None, self.ranks)
-        own, first = _runs(begin[mine], np.diff(first)[mine])
+        own, first = runs_of(begin[mine], np.diff(first)[mine])
         return Plan(
             epoch,
             sequence=self.chosen[which][own],
@@ -204,8 +211,7 @@ class Loader:
     def _sizes(self, quantiles: tuple[float, ...]) -> list[Size]:
         """Capacities at quantiles of the sampler's batches, the largest able to hold any one item."""
         rng = np.random.default_rng([self.seed, 1 << 32])
-        which, _, length = self._pieces(rng)
-        first = self._items(which)
+        which, _, length, first = self._pieces(rng)
         self.pieces = int(np.diff(first).max())  # of an item
         clips = self._clips(length)
         longest = int(clips.max())
@@ -278,7 +284,7 @@ class Loader:
         )  # fmt: skip
 
 
-def _runs(begin: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def runs_of(begin: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The numbers of runs of `count` from `begin` on, one run after another, and where each lies among them."""
     first = np.concatenate([[0], count.cumsum()])
     return np.arange(first[-1]) + np.repeat(begin - first[:-1], count), first
