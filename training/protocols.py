@@ -26,7 +26,16 @@ from .loop import LoopConfig, Trainer
 from .recognition import RecognitionRecipe, RecognitionTask, predict
 from .samples import Parts, SampleLoaders
 from .scores import Scores, write_results
-from .setup import ONE_CAPACITY, check_stream, load_heads, read_encoder, record_of, save_model, write_json
+from .setup import (
+    ONE_CAPACITY,
+    check_stream,
+    load_heads,
+    read_encoder,
+    record_of,
+    save_model,
+    write_json,
+    write_metrics,
+)
 
 if TYPE_CHECKING:
     from .recognize import Options
@@ -48,7 +57,7 @@ class Job:
         """A new model with this seed's random weights."""
         torch.manual_seed(seed)
         encoder = encoder_of(self.options, self.store, self.preset, self.device)
-        return RecognitionTask(encoder, len(self.store.classes), self.store.sample_label, self.recipe, self.device)
+        return RecognitionTask(encoder, self.store.classes, self.store.sample_label, self.recipe, self.device)
 
 
 def encoder_of(options: Options, store: Store, preset: str, device: torch.device) -> HiTRS:
@@ -87,7 +96,7 @@ def run_seed(job: Job, seed: int, folder: Path) -> dict[str, Any]:
     labels, classes = job.store.sample_label[samples], np.array(job.store.classes)
     scores = Scores(names, logits.astype(np.float32), labels, classes)
     result = write_results(folder, scores) | {"seconds": round(time.perf_counter() - begin, 1), "run": str(folder)}
-    write_json(folder / "metrics.json", result)
+    write_metrics(folder, result, task.model)
     return result
 
 

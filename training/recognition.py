@@ -6,7 +6,7 @@ Shape legend: M samples of the store, N samples of a batch, B sequences, F frame
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,7 +76,12 @@ class RecognitionTask:
     """Batches of whole samples to cross-entropy and top-1 accuracy. `labels` `[M]`: the store's."""
 
     def __init__(
-        self, encoder: HiTRS, classes: int, labels: np.ndarray, recipe: RecognitionRecipe, device: torch.device
+        self,
+        encoder: HiTRS,
+        classes: Sequence[str],
+        labels: np.ndarray,
+        recipe: RecognitionRecipe,
+        device: torch.device,
     ) -> None:
         self.recipe = recipe
         self.labels = labels
