@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from hitrs_fast.kernels import (
@@ -28,6 +27,7 @@ from hitrs_fast.kernels import (
 
 from .clips import Windows, clip_counts, clip_frames, longest_within
 from .config import HiTRSConfig
+from .hub import HubModel
 from .layers import Layer, sinusoid, sinusoid_2d
 from .projection import QKV
 from .ragged import Slots, groups_of, offsets_of, rows_of, slots_of
@@ -66,7 +66,7 @@ class HiTRSOutput(NamedTuple):
     """`[K, D3]`, with `tokens=True`: a token for each clip."""
 
 
-class HiTRS(nn.Module, PyTorchModelHubMixin, library_name="hitrs_fast", tags=["skeleton", "hi-trs"]):
+class HiTRS(nn.Module, HubModel):
     """The hierarchical encoder: F-TRS within frames, C-TRS within clips, V-TRS over clips (the paper's section 3.1).
 
     `from_pretrained(folder)`, `save_pretrained(folder)` and `push_to_hub(name)` are huggingface_hub's: `config.json`

@@ -5,27 +5,36 @@ Shape legend: F frames, J joints, C coordinates, B sequences (one body's track e
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from .encoder import Capacity, HiTRS
+from .hub import HubHead
 from .ragged import offsets_of
 
 DETECTION_DILATE = 4  # at 30 frames/s a clip then spans 25 frames, about a second
 
 
-class FrameClassifier(nn.Module):
+def _names(classes: int | Sequence[str]) -> tuple[int, list[str] | None]:
+    """How many classes there are, and their names where these are given."""
+    return (len(classes), list(classes)) if isinstance(classes, Sequence) else (classes, None)
+
+
+class FrameClassifier(HubHead):
     """Action detection: a class for every frame, from the clip centred on it (the paper's section 4.5).
 
     Clips begin at every frame (stride 1); each frame still goes through F-TRS once, and V-TRS is not run.
 
     Args:
         encoder: its window must be odd, so that a clip has a frame at its centre; else ValueError.
-        classes: how many there are, background among them.
+        classes: how many there are, background among them, or their names, which `class_names` then holds.
         dilate: frames from one frame of a clip to the next; 4 spans about a second at 30 frames a second.
     """
 
-    def __init__(self, encoder: HiTRS, classes: int, dilate: int = DETECTION_DILATE) -> None:
+    def __init__(self, encoder: HiTRS, classes: int | Sequence[str], dilate: int = DETECTION_DILATE) -> None:
         if encoder.config.window % 2 == 0:
             raise ValueError(
                 f"the encoder's window is {encoder.config.window}; only an odd one has a frame at its centre"
@@ -33,7 +42,12 @@ class FrameClassifier(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.dilate = dilate
-        self.classifier = nn.Linear(encoder.config.widths[1], classes)
+        count, self.class_names = _names(classes)
+        self.classifier = nn.Linear(encoder.config.widths[1], count)
+
+    def options(self) -> dict[str, Any]:
+        """What the constructor takes beside the encoder."""
+        return {"classes": self.class_names or self.classifier.out_features, "dilate": self.dilate}
 
     def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
         """Logits `[F, classes]` of frames `[F, J, C]` (as `HiTRS.prepare` gives them) and lengths `[B]`.
@@ -45,7 +59,7 @@ class FrameClassifier(nn.Module):
         return self.classifier(out.clip)
 
 
-class MotionPredictor(nn.Module):
+class MotionPredictor(HubHead):
     """Motion prediction: a GRU decoder begins from the video embedding and adds to the last pose (section 4.6).
 
     The decoder follows Martinez et al. (CVPR 2017), whom the paper cites: y[t] = y[t-1] + Linear(Drop(h[t])) with
@@ -65,6 +79,10 @@ class MotionPredictor(nn.Module):
         self.cell = nn.GRUCell(pose, hidden)
         self.dropout = nn.Dropout(dropout)
         self.change = nn.Linear(hidden, pose)
+
+    def options(self) -> dict[str, Any]:
+        """What the constructor takes beside the encoder."""
+        return {"hidden": self.cell.hidden_size, "dropout": self.dropout.p}
 
     def forward(self, frames: Tensor, lengths: Tensor, steps: int = 12, capacity: Capacity | None = None) -> Tensor:
         """The `steps` poses that follow each sequence: frames `[F, J, C]` and lengths `[B]` to `[B, steps, J, C]`.
@@ -86,7 +104,7 @@ class MotionPredictor(nn.Module):
         return torch.stack(poses, 1).unflatten(-1, last.shape[1:])
 
 
-class Recognizer(nn.Module):
+class Recognizer(HubHead):
     """Action recognition: the bodies' video embeddings, averaged, and a linear classifier (the paper's section 4.4).
 
     `bodies=None` averages over the bodies present. The authors divide by two always and encode an absent second
@@ -95,15 +113,20 @@ class Recognizer(nn.Module):
 
     Args:
         encoder: gives the video embeddings.
-        classes: how many there are.
+        classes: how many there are, or their names, which `class_names` then holds.
         bodies: what the sum over a sample's bodies is divided by; None for those that are present.
     """
 
-    def __init__(self, encoder: HiTRS, classes: int, bodies: int | None = None) -> None:
+    def __init__(self, encoder: HiTRS, classes: int | Sequence[str], bodies: int | None = None) -> None:
         super().__init__()
         self.encoder = encoder
         self.bodies = bodies
-        self.classifier = nn.Linear(encoder.config.widths[2], classes)
+        count, self.class_names = _names(classes)
+        self.classifier = nn.Linear(encoder.config.widths[2], count)
+
+    def options(self) -> dict[str, Any]:
+        """What the constructor takes beside the encoder."""
+        return {"classes": self.class_names or self.classifier.out_features, "bodies": self.bodies}
 
     def forward(
         self, frames: Tensor, lengths: Tensor, sample: Tensor, samples: int, capacity: Capacity | None = None

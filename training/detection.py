@@ -5,7 +5,7 @@ Shape legend: T_total frames of the store, F frames of a batch, B tracks, N piec
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,7 +105,7 @@ class DetectionTask:
     def __init__(
         self,
         encoder: HiTRS,
-        classes: int,
+        classes: Sequence[str],
         dilate: int,
         tracks: Tracks,
         tables: FrameTables,

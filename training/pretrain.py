@@ -47,7 +47,7 @@ from .setup import (
     record_of,
     save_model,
     sequence_names,
-    write_json,
+    write_metrics,
     write_record,
 )
 
@@ -160,7 +160,7 @@ def pretrain(options: Options) -> None:
     result = {k: round(v, 5) for k, v in metrics.items()} | {"run": str(folder), "steps": config.steps}
     if (folder / "metrics.json").exists():  # of a run that was finished before: its speed was measured then
         result = json.loads((folder / "metrics.json").read_text()) | result
-    write_json(folder / "metrics.json", result)
+    write_metrics(folder, result, task.model)
     print(json.dumps(result))
 
 

@@ -37,7 +37,7 @@ from .setup import (
     record_of,
     save_model,
     sequence_names,
-    write_json,
+    write_metrics,
     write_record,
 )
 
@@ -62,7 +62,7 @@ class Job:
         """A new model with this seed's random weights."""
         torch.manual_seed(seed)
         encoder = start_of(self.options, self.store, self.preset, self.device)
-        classes, labels = len(self.store.classes), self.store.sample_label
+        classes, labels = self.store.classes, self.store.sample_label
         return RecognitionTask(encoder, classes, labels, self.recipe, self.device, self.precision)
 
 
@@ -114,7 +114,7 @@ def run_seed(job: Job, seed: int, folder: Path) -> dict[str, Any]:
     labels, classes = job.store.sample_label[samples], np.array(job.store.classes)
     scores = Scores(names, logits.astype(np.float32), labels, classes)
     result = write_results(folder, scores) | {"seconds": round(time.perf_counter() - begin, 1), "run": str(folder)}
-    write_json(folder / "metrics.json", result)
+    write_metrics(folder, result, task.model)
     return result
 
 

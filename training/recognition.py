@@ -6,7 +6,7 @@ Shape legend: M samples of the store, N samples of a batch, B sequences, F frame
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,7 +79,7 @@ class RecognitionTask:
     def __init__(
         self,
         encoder: HiTRS,
-        classes: int,
+        classes: Sequence[str],
         labels: np.ndarray,
         recipe: RecognitionRecipe,
         device: torch.device,

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from hitrs_fast import HiTRS
+from hitrs_fast.hub import HEADS, HubHead, heads_of
 
 from .data.records import DataError
 from .data.store import Store
@@ -73,20 +74,32 @@ def frames_of(store: Store, device: torch.device, buffer_gb: float | None = None
 
 
 def save_model(folder: Path, model: nn.Module) -> None:
-    """The newest weights: the encoder for `HiTRS.from_pretrained(folder)`, the heads beside it; each file whole."""
+    """The newest weights, for `from_pretrained(folder)` of the model's class and of the encoder; each file whole.
+
+    Pretext heads are for going on with the training alone: they do not say how they are rebuilt.
+    """
     partial = folder / "weights.partial"
     shutil.rmtree(partial, ignore_errors=True)
-    model.encoder.save_pretrained(partial)  # type: ignore[operator, union-attr]
-    heads = {k: t.contiguous() for k, t in model.state_dict().items() if not k.startswith("encoder.")}
-    save_file(heads, partial / "heads.safetensors")
+    saved = model if isinstance(model, HubHead) else model.encoder
+    saved.save_pretrained(partial, model_card_kwargs={"run": folder})  # type: ignore[operator, union-attr]
+    if saved is not model:
+        save_file(heads_of(model), partial / HEADS)
     for file in partial.iterdir():
         file.replace(folder / file.name)
     partial.rmdir()
 
 
+def write_metrics(folder: Path, result: dict[str, Any], model: nn.Module) -> None:
+    """The run's figures, and the model card with them where the run has saved its weights."""
+    write_json(folder / "metrics.json", result)
+    if (folder / "README.md").exists():
+        saved = model if isinstance(model, HubHead) else model.encoder
+        saved.generate_model_card(run=folder).save(folder / "README.md")  # type: ignore[operator, union-attr]
+
+
 def load_heads(model: nn.Module, folder: Path) -> None:
     """The heads that `save_model` has written, into a model with the same ones."""
-    model.load_state_dict(load_file(folder / "heads.safetensors"), strict=False)
+    model.load_state_dict(load_file(folder / HEADS), strict=False)
 
 
 def record_of(command: str, options: Any, recipe: Any, store: Store, device: torch.device) -> dict[str, Any]:
@@ -141,7 +154,7 @@ def run_record(folder: Path, command: str = "recognize") -> dict[str, Any]:
     """The `run.json` of a finished run of `training.<command>`; DataError if the folder is none."""
     file = folder / "run.json"
     record = json.loads(file.read_text()) if file.exists() else {}
-    if record.get("command") != command or not (folder / "heads.safetensors").exists():
+    if record.get("command") != command or not (folder / HEADS).exists():
         raise DataError(f"{folder} is not a finished run of training.{command}, so it has no classifier")
     return record
 

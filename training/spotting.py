@@ -32,7 +32,7 @@ from .metrics.segments import Grouping
 from .protocols import encoder_of
 from .resume import common_identity, flat
 from .samples import Parts, held_out
-from .setup import ONE_CAPACITY, load_heads, record_of, save_model, write_json, write_record
+from .setup import ONE_CAPACITY, load_heads, record_of, save_model, write_metrics, write_record
 
 if TYPE_CHECKING:
     from .detect import Options
@@ -100,7 +100,7 @@ def run_seed(job: Job, seed: int, folder: Path) -> dict[str, Any]:
     tracks = tracks_of(job.store, job.frames, encoder.config.layout, encoder.config.center)
     tables = FrameTables.of(job.store, tracks, job.device)
     task = DetectionTask(
-        encoder, len(job.store.classes), job.dilate, tracks, tables, job.recipe, job.device, job.precision
+        encoder, job.store.classes, job.dilate, tracks, tables, job.recipe, job.device, job.precision
     )
     if job.options.test:
         write_record(folder, describe(job, seed))
@@ -110,7 +110,7 @@ def run_seed(job: Job, seed: int, folder: Path) -> dict[str, Any]:
     scores = score_streams(job, task.model)
     result = write_frame_results(folder, scores)
     result |= {"seconds": round(time.perf_counter() - begin, 1), "run": str(folder)}
-    write_json(folder / "metrics.json", result)
+    write_metrics(folder, result, task.model)
     return result
 
 
