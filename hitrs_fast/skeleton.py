@@ -159,7 +159,7 @@ def centre_on_hip(
 
     `sequence` `[F]`: for every frame of `frames` `[F, J, C]`, its sequence in 0 .. `sequences` - 1.
     """
-    count, hip = len(frames), frames[:, layout.hip]
+    count, hip = frames.shape[0], frames[:, layout.hip]  # len() would fix the count in torch.export
     row = torch.where((hip != 0).any(-1), torch.arange(count, device=frames.device), count)
     first = row.new_full((sequences,), count).scatter_reduce(0, sequence, row, "amin")
     poses = _rows_or_zero(frames, first)
@@ -184,8 +184,8 @@ def _facing(frames: Tensor, poses: Tensor, sequence: Tensor, layout: SkeletonLay
 
 def _rows_or_zero(values: Tensor, index: Tensor) -> Tensor:
     """Rows of `values` by `index`, zeros for an index past the end."""
-    rows = values.index_select(0, index.clamp(max=len(values) - 1))
-    return torch.where((index < len(values)).view(-1, *[1] * (values.ndim - 1)), rows, 0)
+    rows = values.index_select(0, index.clamp(max=values.shape[0] - 1))
+    return torch.where((index < values.shape[0]).view(-1, *[1] * (values.ndim - 1)), rows, 0)
 
 
 def is_present(frames: Tensor) -> Tensor:

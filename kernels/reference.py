@@ -22,7 +22,7 @@ def clip_mask(joints: int, tokens: int, self_visible: bool, device: torch.device
     other = frame[:, None] != frame
     same = token[:, None] == token
     is_cls = token == tokens - 1
-    return torch.where(same, is_cls | self_visible, other)
+    return other | (same & (is_cls | self_visible))
 
 
 def masked_attention(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None = None) -> Tensor:

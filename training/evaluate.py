@@ -1,4 +1,4 @@
-"""Evaluate files of predictions without a model: `python -m training.evaluate --help`."""
+"""Evaluate files of predictions without a model, and export models: `python -m training.evaluate --help`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -131,10 +131,31 @@ class FuseFrames(GroupingOptions):
         print(json.dumps(result | {"streams": len(scores.names), "runs": [str(path) for path in self.runs]}))
 
 
+@dataclass(kw_only=True)
+class Export:
+    """Write a run's recogniser, detector or encoder as a file that runs without this package (docs/drop_in.md)."""
+
+    run_folder: tyro.conf.Positional[Path]
+    """The finished run."""
+    to: Literal["pt2", "onnx"] = "pt2"
+    """pt2: a program of torch.export; onnx: for onnxruntime and others (extra `export`)."""
+    out: Path | None = None
+    """The file; the default is model.pt2 or model.onnx in the run's folder."""
+
+    def run(self) -> None:
+        from .exporting import LENGTHS, export_run
+
+        out = self.out or self.run_folder / f"model.{self.to}"
+        difference = export_run(self.run_folder, self.to, out)
+        print(f"{out}: agrees with the model on {len(LENGTHS)} lengths to {difference:.1e}", file=sys.stderr)
+        print(json.dumps({"file": str(out), "bytes": out.stat().st_size, "difference": difference}))
+
+
 Command = (
     Annotated[Detection, tyro.conf.subcommand("detection")]
     | Annotated[Fuse, tyro.conf.subcommand("fuse")]
     | Annotated[FuseFrames, tyro.conf.subcommand("fuse-frames")]
+    | Annotated[Export, tyro.conf.subcommand("export")]
 )
 
 

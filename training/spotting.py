@@ -99,9 +99,7 @@ def run_seed(job: Job, seed: int, folder: Path) -> dict[str, Any]:
     encoder = encoder_of(job.options.init, job.options.stream, job.store, job.preset, job.device)
     tracks = tracks_of(job.store, job.frames, encoder.config.layout, encoder.config.center)
     tables = FrameTables.of(job.store, tracks, job.device)
-    task = DetectionTask(
-        encoder, job.store.classes, job.dilate, tracks, tables, job.recipe, job.device, job.precision
-    )
+    task = DetectionTask(encoder, job.store.classes, job.dilate, tracks, tables, job.recipe, job.device, job.precision)
     if job.options.test:
         write_record(folder, describe(job, seed))
         load_heads(task.model, job.options.init)  # type: ignore[arg-type]
