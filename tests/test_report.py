@@ -97,6 +97,24 @@ def test_a_cut_last_line_is_left_out_and_damage_is_not(tmp_path: Path, capsys) -
     assert not (tmp_path / "no.html").exists()
 
 
+@pytest.mark.parametrize(
+    "file, content",
+    [
+        *(("log.jsonl", line) for line in ("{}", "5", '{"step": 1, "split": "train", "loss": null}')),
+        ("log.jsonl", '{"step": 1, "split": "train", "loss": "low"}'),
+        ("log.jsonl", "\xff\n{}"),
+        *(("run.json", content) for content in ("[]", "{")),
+        ("metrics.json", "[1]"),
+    ],
+)
+def test_damaged_files_are_named(file: str, content: str, tmp_path: Path, capsys) -> None:
+    run = run_folder(tmp_path / "a")
+    (run / file).write_bytes(content.encode("latin-1"))
+    with pytest.raises(SystemExit) as stop:
+        report.main([str(run), "--out", str(tmp_path / "no.html")])
+    assert stop.value.code == 2 and str(run / file) in capsys.readouterr().err
+
+
 @given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
 def test_ticks_are_round_and_within(low: float, span: float) -> None:
     found = ticks(low, low + span)

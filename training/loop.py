@@ -167,11 +167,13 @@ class Trainer:
     def fit(self, run_log: RunLog, save_model: Callable[[Path], None]) -> dict[str, float]:
         """Trains to the end; returns the last validation's metrics and the training speed."""
         metrics = self.validate() if self.step == self.config.steps else {}
-        with profiled(self.config.profile, self.run, self.task.generator.device) as profiled_step:
+        left = self.config.steps - self.step
+        with profiled(self.config.profile, left, self.run, self.task.generator.device) as profiled_step:
             while self.step < self.config.steps and not self.stop.asked:
                 self.meter.count(self.train_step())
                 self.step += 1
-                profiled_step()
+                with self.meter.paused():
+                    profiled_step()
                 if self._due(self.config.log_every):
                     self._log(run_log)
                 with self.meter.paused():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,7 +13,6 @@ import torch
 from .data.loader import Batch
 
 PAGES = Path("/proc/self/statm")  # of Linux: its second number is what the process holds in memory
-PAGE = 4096
 
 
 class Meter:
@@ -68,7 +68,7 @@ class Meter:
             return {"memory_gb": torch.cuda.max_memory_allocated(self.device) / 1e9}
         if not PAGES.exists():
             return {}
-        return {"memory_gb": int(PAGES.read_text().split()[1]) * PAGE / 1e9}
+        return {"memory_gb": int(PAGES.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e9}
 
     def overall(self) -> dict[str, float]:
         """The training speed of the whole run."""

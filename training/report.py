@@ -76,29 +76,49 @@ def read_run(folder: Path) -> RunFolder:
 
 def _json(file: Path) -> dict[str, Any]:
     try:
-        return json.loads(file.read_text())
+        content = json.loads(file.read_bytes())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{file} is damaged ({error})") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{file} is damaged: it holds no table of names and values")
+    return content
 
 
 def _log(file: Path) -> list[dict[str, Any]]:
-    """The log's lines; a last one that was cut by a kill is left out."""
-    lines = file.read_text().splitlines() if file.exists() else []
+    """The log's lines; a last one that was cut by a kill is left out. Nothing where a run has none: knn, for one."""
+    lines = file.read_bytes().splitlines() if file.exists() else []
     out = []
     for number, line in enumerate(lines, 1):
         try:
-            out.append(json.loads(line))
-        except json.JSONDecodeError as error:
+            record = json.loads(line)
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
             if number < len(lines):
                 raise DataError(f"{file}, line {number}: is not JSON ({error})") from error
+            continue
+        if (
+            not isinstance(record, dict)
+            or not all(map(_is_logged, record.items()))
+            or not {"step", "split"} <= set(record)
+        ):
+            raise DataError(f"{file}, line {number}: is no line of a training's log")
+        out.append(record)
     return out
+
+
+def _is_logged(item: tuple[str, Any]) -> bool:
+    name, value = item
+    return isinstance(value, str) if name == "split" else isinstance(value, (int, float))
 
 
 def sections_of(runs: Sequence[RunFolder]) -> list[str]:
     """The parts of a page about these runs."""
+    without = [run.name for run in runs if run.record and not run.log]
+    about = "Training is drawn whole, validation and test dashed."
+    if without:
+        about += f" Without a log, as after a test or nearest neighbours: {', '.join(without)}."
     return [
         section("Final figures", table(["run", *(names := figure_names(runs))], figure_rows(runs, names))),
-        section("Curves", charts(curves(runs)), about="Training is drawn whole, validation and test dashed."),
+        section("Curves", charts(curves(runs)), about=about),
         section("Pictures", pictures([(f"{run.name}: {file.name}", file) for run in runs for file in run.pictures])),
         section("What differs", table(["option", *(run.name for run in runs)], differing(runs))),
         section("How they were run", table(["", *(run.name for run in runs)], environment_rows(runs))),
@@ -120,7 +140,7 @@ def curves(runs: Sequence[RunFolder]) -> list[str]:
         for split in dict.fromkeys(record["split"] for record in run.log):
             own = [record for record in run.log if record["split"] == split]
             for name in dict.fromkeys(k for record in own for k in record if k not in NOT_DRAWN):
-                points = [(record["step"], record[name]) for record in own if record.get(name) is not None]
+                points = [(record["step"], record[name]) for record in own if name in record]
                 label = f"{run.name} {split}" if len(runs) > 1 else split
                 x, y = zip(*points, strict=True)
                 lines.setdefault(name, []).append(Line(label, x, y, colour, dashed=split != "train"))
@@ -129,7 +149,7 @@ def curves(runs: Sequence[RunFolder]) -> list[str]:
 
 def differing(runs: Sequence[RunFolder]) -> list[list[object]]:
     """The options and settings that are not the same in all runs."""
-    flat = [flattened(run.record.get("options", {}) | {"recipe": run.record.get("recipe", {})}) for run in runs]
+    flat = [flattened((run.record.get("options") or {}) | {"recipe": run.record.get("recipe") or {}}) for run in runs]
     names = dict.fromkeys(name for each in flat for name in each)
     return [
         [name, *(each.get(name) for each in flat)] for name in names if len({str(each.get(name)) for each in flat}) > 1
