@@ -60,7 +60,7 @@ def draw_precision_recall(path: Path, curves: list[tuple[np.ndarray, np.ndarray]
         axis.plot(recall[1:], precision[1:], color=colour, linewidth=1.3 if coloured else 0.7)
     precision, recall = curves[-1]
     axis.plot(recall[1:], precision[1:], color="black", linewidth=2.2)
-    axis.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
+    axis.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="recall", ylabel="precision", title="at an overlap of 0.5")
     axis.grid(color="#e4e4e4", linewidth=0.6)
     axis.spines[["top", "right"]].set_visible(False)
     entries = [(name, colour) for (name, *_), colour in zip(own, colours, strict=True)] if coloured else []

@@ -23,7 +23,7 @@ from .metrics.detection import DetectionScores, evaluate, precision_recall
 from .metrics.frames import evaluate_frames
 from .metrics.pku_text import write_segments
 from .metrics.segments import Grouping, Segments, scored_segments
-from .scores import FILE, write_csv
+from .scores import FILE, read_arrays, write_csv
 
 FIGURES = ("map_a", "map_v", "map_a_present", "map_a_voc", "ap", "ap_2d", "f1")
 
@@ -60,11 +60,7 @@ def read_frame_scores(path: Path) -> FrameScores:
     file = path / FILE if path.is_dir() else path
     if not file.is_file():
         raise DataError(f"{file}: there are no frame scores; training.detect writes them at its end")
-    try:
-        with np.load(file, allow_pickle=False) as arrays:
-            scores = FrameScores(*(arrays[key] for key in FrameScores._fields))
-    except (KeyError, ValueError, OSError, EOFError) as error:
-        raise DataError(f"{file}: is not a file of frame scores, or is damaged ({error})") from error
+    scores = FrameScores(*read_arrays(file, FrameScores._fields))
     frames = int(scores.lengths.sum())
     if scores.probabilities.shape != (frames, len(scores.classes)) or scores.labels.shape != (frames,):
         raise DataError(f"{file}: names, lengths, probabilities, labels and classes do not fit together")

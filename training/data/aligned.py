@@ -89,7 +89,10 @@ class AlignedLoader(Loader):
         full = np.maximum.reduceat(self._end, recording[:-1]) - begin
         of, low, length = side_by_side(full, self.longest)
         if self.augment is not None:
-            low = rng.integers(0, full[of] - length + 1)
+            # Drawn beyond both ends, so that their frames, whose windows only the first or last piece holds, are as
+            # frequent as others.
+            pad, last = self.windows.pad, full[of] - length
+            low = rng.integers(-pad, last + pad + 1).clip(0, last)
         low = low + begin[of]
         which, first = runs_of(recording[of], np.diff(recording)[of])  # every piece with every track of its recording
         piece = np.repeat(np.arange(len(of)), np.diff(first))
