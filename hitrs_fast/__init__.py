@@ -12,8 +12,9 @@ from . import compat
 from .checkpoint import load_authors_checkpoint, save_authors_checkpoint
 from .config import HiTRSConfig, LossWeights, PretextConfig
 from .encoder import Capacity, HiTRS, HiTRSOutput
-from .heads import FrameClassifier, MotionPredictor, Recognizer
+from .heads import FrameClassifier, Recognizer
 from .mapping import JointMapping, joint_mapping
+from .motion import MotionPredictor, TrajectoryPredictor
 from .pretext import PretextBatch, Pretraining
 from .skeleton import LAYOUTS, SkeletonLayout
 
@@ -34,6 +35,7 @@ __all__ = [
     "Pretraining",
     "Recognizer",
     "SkeletonLayout",
+    "TrajectoryPredictor",
     "compat",
     "joint_mapping",
     "load_authors_checkpoint",

@@ -59,51 +59,6 @@ class FrameClassifier(HubHead):
         return self.classifier(out.clip)
 
 
-class MotionPredictor(HubHead):
-    """Motion prediction: a GRU decoder begins from the video embedding and adds to the last pose (section 4.6).
-
-    The decoder follows Martinez et al. (CVPR 2017), whom the paper cites: y[t] = y[t-1] + Linear(Drop(h[t])) with
-    h[t] = GRU(y[t-1], h[t-1]), its own poses fed back without gradient; h[0] = Linear(video).
-
-    Args:
-        encoder: poses are predicted in its stream, in that stream's units.
-        hidden: width of the GRU's state.
-        dropout: on the state, before it becomes a change of pose.
-    """
-
-    def __init__(self, encoder: HiTRS, hidden: int = 1024, dropout: float = 0.5) -> None:
-        super().__init__()
-        self.encoder = encoder
-        pose = encoder.config.joints * encoder.config.channels
-        self.start = nn.Linear(encoder.config.widths[2], hidden)
-        self.cell = nn.GRUCell(pose, hidden)
-        self.dropout = nn.Dropout(dropout)
-        self.change = nn.Linear(hidden, pose)
-
-    def options(self) -> dict[str, Any]:
-        """What the constructor takes beside the encoder."""
-        return {"hidden": self.cell.hidden_size, "dropout": self.dropout.p}
-
-    def forward(self, frames: Tensor, lengths: Tensor, steps: int = 12, capacity: Capacity | None = None) -> Tensor:
-        """The `steps` poses that follow each sequence: frames `[F, J, C]` and lengths `[B]` to `[B, steps, J, C]`.
-
-        `capacity` as for `HiTRS.forward`. Raises ValueError for a wrong shape.
-        """
-        video = self.encoder(frames, lengths, capacity=capacity).video
-        last = (offsets_of(lengths)[1:] - 1).clamp(min=0)
-        return self.decode(video, frames.index_select(0, last), steps)
-
-    def decode(self, video: Tensor, last: Tensor, steps: int) -> Tensor:
-        """The `steps` poses `[B, steps, J, C]` after the last ones `[B, J, C]`, from video embeddings `[B, D3]`."""
-        state, pose = self.start(video), last.flatten(1)
-        poses = []
-        for _ in range(steps):
-            state = self.cell(pose.detach(), state)
-            pose = pose.detach() + self.change(self.dropout(state))
-            poses.append(pose)
-        return torch.stack(poses, 1).unflatten(-1, last.shape[1:])
-
-
 class Recognizer(HubHead):
     """Action recognition: the bodies' video embeddings, averaged, and a linear classifier (the paper's section 4.4).
 

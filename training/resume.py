@@ -40,7 +40,7 @@ def common_identity(
         "sequences": f"{counts[0]} to train and {counts[1]} to test",
         **layout_identity(store.layout),
         "device": device.type,
-        "compile": str(options.compile),
+        "compile": str(vars(options).get("compile", False)),  # prediction has no --compile
         "precision": str(precision).removeprefix("torch."),
         "tf32": str(options.tf32),
     }
