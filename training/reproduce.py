@@ -39,7 +39,8 @@ class Options:
     """Which table."""
     data: tuple[str, ...] = ()
     """Stores. The first with labels is for recognition, the second what transfer starts from; the first with segments
-    and a known frame rate is for detection. Without any, the built-in demo store."""
+    and a known frame rate is for detection; the first with a known frame rate for prediction. Without any, the built-in
+    demo store."""
     scale: Literal["paper", "small", "tiny"] = "small"
     """How long the runs are; tiny only checks the plumbing."""
     seeds: tuple[int, ...] = (0,)

@@ -13,9 +13,10 @@ from .data.store import Store
 WANTED = {
     "recognition": "labelled recordings (NTU-60 in the paper)",
     "detection": "untrimmed recordings with segments and a known frame rate (PKU-MMD I)",
-    "prediction": "a command that is to come",
+    "prediction": "recordings of a known frame rate (NTU-60)",
     "transfer": "a second labelled store of the same layout",
 }
+LEAST_FPS = 10  # a rate at which 400 ms are several frames
 
 
 @dataclass(frozen=True)
@@ -45,15 +46,18 @@ class Roles:
 
 def roles_of(paths: Sequence[str]) -> Roles:
     """Recognition and transfer: the first and the second labelled store without segments. Detection: the first with
-    segments and a known frame rate. Prediction: none, as long as there is no command for it.
+    segments and a known frame rate. Prediction: the first without segments whose rate is known and high enough.
 
     DataError where two stores have one name, by which runs are told apart.
     """
     stores = [Store.open(path) for path in paths]
     labelled = [s.path for s in stores if not len(s.segments) and (s.sample_label != UNKNOWN).any()]
     streams = [s.path for s in stores if len(s.segments) and not math.isnan(s.fps)]
+    rated = [s.path for s in stores if not len(s.segments) and not math.isnan(s.fps) and s.fps >= LEAST_FPS]
     first, second, *_ = [*labelled, None, None]
-    roles = Roles(first, next(iter(streams), None), None, second, {s.path: s.layout.name for s in stores})
+    roles = Roles(
+        first, next(iter(streams), None), next(iter(rated), None), second, {s.path: s.layout.name for s in stores}
+    )
     names = [roles.name(s.path) for s in stores]
     if len(set(names)) < len(names):
         raise DataError(f"--data: two stores are named alike ({', '.join(names)}); rename one")
