@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .encoder import HiTRS
 
 CONFIG, HEADS = "config.json", "heads.safetensors"
+ABOUT = "hitrs_fast"  # key of the heads' metadata
 SHOWN = 10  # classes that a model card names
 
 
@@ -70,8 +71,9 @@ class HubHead(nn.Module, HubModel):
         self.encoder._save_pretrained(save_directory)
         config = dataclasses.asdict(self.encoder.config)
         (save_directory / CONFIG).write_text(json.dumps(config, sort_keys=True, indent=2))
-        about = {"model": type(self).__name__, "options": json.dumps(self.options())}
-        save_file(heads_of(self), save_directory / HEADS, about)
+        # One key: safetensors writes several in an order that changes, and equal models should be equal files.
+        about = {"model": type(self).__name__, "options": self.options()}
+        save_file(heads_of(self), save_directory / HEADS, {ABOUT: json.dumps(about)})
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
@@ -99,15 +101,20 @@ class HubHead(nn.Module, HubModel):
         download |= {"local_files_only": local_files_only, "revision": revision}
         encoder = HiTRS.from_pretrained(source, map_location=map_location, strict=strict, **download)
         with safe_open(_file(source, **download), "pt", device=map_location) as file:
-            about = file.metadata() or {}
+            about = about_of(file.metadata())
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if about.get("model") != cls.__name__:
             found = f"those of a {about['model']}" if "model" in about else "not of a model that can be rebuilt"
             raise ValueError(f"{source}: the heads in {HEADS} are {found}, and this is {cls.__name__}")
-        model = cls(encoder, **(json.loads(about["options"]) | options)).to(map_location)  # type: ignore[call-arg]
+        model = cls(encoder, **(about["options"] | options)).to(map_location)  # type: ignore[call-arg]
         encoded = {f"encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}
         model.load_state_dict(tensors | encoded, strict=strict)
         return model.eval()
+
+
+def about_of(metadata: dict[str, str] | None) -> dict[str, Any]:
+    """What heads say of themselves: `model` and `options`; nothing for heads that cannot be rebuilt."""
+    return json.loads((metadata or {}).get(ABOUT, "{}"))
 
 
 def heads_of(model: nn.Module) -> dict[str, Tensor]:

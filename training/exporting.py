@@ -21,7 +21,7 @@ from torch.export import ExportedProgram
 
 import hitrs_fast as hf
 from hitrs_fast.export import SingleSequence, export
-from hitrs_fast.hub import HEADS
+from hitrs_fast.hub import HEADS, about_of
 
 from .data.records import DataError
 from .setup import or_data_error, read_encoder
@@ -65,7 +65,7 @@ def read_model(run: Path) -> hf.HiTRS | hf.Recognizer | hf.FrameClassifier:
     if (run / HEADS).is_file():
         try:
             with safe_open(run / HEADS, "pt") as file:
-                kind = (file.metadata() or {}).get("model")
+                kind = about_of(file.metadata()).get("model")
         except SafetensorError as error:
             raise DataError(f"{run / HEADS} is damaged ({error})") from error
     if kind not in MODELS:
