@@ -127,6 +127,17 @@ def test_tables_say_what_was_not_run() -> None:
     assert as_csv({"table4": rows}).splitlines()[1] == "table4,F,top1,50.0,,1,80.8"
 
 
+def test_a_report_of_what_is_there(tmp_path: Path) -> None:
+    study = study_of("figure3", ONLY, "tiny", (0,))
+    tables = reproduce.write_tables(study, tmp_path, "tiny")
+    assert all(row.ours is None for row in tables["figure3"])
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("not run") == len(tables["figure3"]) and "plumbing only" in page
+    assert reproduce.fraction_chart(tables["figure3"]) == ""
+    half = [row._replace(ours=50.0) for row in tables["figure3"][:3]]
+    assert reproduce.fraction_chart(half).count("<circle") == 3
+
+
 @pytest.mark.slow
 def test_figure3_from_nothing_to_its_table(monkeypatch, tmp_path: Path, capsys) -> None:
     monkeypatch.setattr(experiments, "FRACTIONS", ("0.1", "1"))
@@ -141,3 +152,5 @@ def test_figure3_from_nothing_to_its_table(monkeypatch, tmp_path: Path, capsys) 
     }
     assert result["tables"]["figure3"]["pretrained 100%"] > 0
     assert "not run" not in (tmp_path / "out" / "tables.md").read_text()
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count("<h2>") == 3 and "data:image/png" in page and "% of the labels" in page

@@ -227,5 +227,5 @@ def study_of(which: str, roles: Roles, scale: str, seeds: tuple[int, ...]) -> St
     for name in EXPERIMENTS if which == "all" else (which,):
         EXPERIMENTS[name][0](study)
     if not study.runs:
-        raise DataError(f"{which} needs data that were not given: {roles.wanted(which)}")
+        raise DataError(f"{which} needs data that were not given. Experiments take: {roles.wanted()}")
     return study

@@ -13,13 +13,16 @@ from typing import Literal
 import torch
 import tyro
 
+from .charts import Line, line_chart
 from .data.records import DataError
 from .data.store import Store
 from .experiments import EXPERIMENTS, SCALES, Run, Study, study_of
 from .jobs import execute, result_of
+from .page import charts, page, pictures, section, table
+from .report import curves, read_runs, write_page
 from .roles import roles_of
 from .runtime import demo_store, run
-from .tables import Row, as_csv, markdown, rows_of
+from .tables import Row, as_csv, markdown, rows_of, text_of
 
 log = logging.getLogger(__name__)
 RATE = {
@@ -98,7 +101,7 @@ def seconds_of(study: Study, planned: Run) -> float:
 
 
 def write_tables(study: Study, out: Path, scale: str) -> dict[str, list[Row]]:
-    """Prints the tables and writes `tables.md` and `tables.csv`, with what is finished."""
+    """Prints the tables and writes `tables.md`, `tables.csv` and `report.html`, with what is finished."""
 
     def result(name: str) -> dict | None:
         return result_of(out, study.runs[name])
@@ -110,8 +113,34 @@ def write_tables(study: Study, out: Path, scale: str) -> dict[str, list[Row]]:
     out.mkdir(parents=True, exist_ok=True)
     (out / "tables.md").write_text(text)
     (out / "tables.csv").write_text(as_csv(tables))
+    write_page(out / "report.html", page("The paper's tables again", report_of(study, out, tables, about)))
     print(text, file=sys.stderr)
     return tables
+
+
+def report_of(study: Study, out: Path, tables: dict[str, list[Row]], about: str) -> list[str]:
+    """The sections of the page: each table, figure 3 drawn, the pretext curves, and the runs' pictures."""
+    head = ["", "figure", "ours", "the paper"]
+    parts = []
+    for name, rows in tables.items():
+        drawn = [fraction_chart(rows)] if name == "figure3" else []
+        cells = [[row.row, row.column, text_of(row), row.paper] for row in rows]
+        parts.append(section(EXPERIMENTS[name][1], table(head, cells), charts(drawn), about=about))
+    finished = [planned for planned in study.runs.values() if not planned.inputs and result_of(out, planned)]
+    found = [one for planned in finished for one in read_runs(out / "runs" / planned.name)]
+    pretext = [one for one in found if one.record.get("command") == "pretrain"]
+    files = [(f"{one.name}: {file.name}", file) for one in found for file in one.pictures]
+    return [*parts, section("Pre-training", charts(curves(pretext))), section("Pictures", pictures(files))]
+
+
+def fraction_chart(rows: Sequence[Row]) -> str:
+    """Figure 3: accuracy over the part of the labels, a line for each row of the table."""
+    lines = []
+    for colour, name in enumerate(dict.fromkeys(row.row for row in rows)):
+        own = [row for row in rows if row.row == name and row.ours is not None]
+        parts, values = [float(row.column.rstrip("%")) for row in own], [row.ours or 0.0 for row in own]
+        lines.append(Line(name, parts, values, colour))
+    return line_chart("top-1 accuracy, %", lines, "% of the labels")
 
 
 def figures(rows: Sequence[Row]) -> dict[str, float | None]:

@@ -40,8 +40,8 @@ class Roles:
         parts = zip(WANTED, (self.recognition, self.detection, self.prediction, self.source), strict=True)
         return [f"{part}: {store or f'not given; it takes {WANTED[part]}'}" for part, store in parts]
 
-    def wanted(self, which: str) -> str:
-        return "; ".join(WANTED.values()) if which == "all" else " or ".join(WANTED.values())
+    def wanted(self) -> str:
+        return "; ".join(WANTED.values())
 
 
 def roles_of(paths: Sequence[str]) -> Roles:
