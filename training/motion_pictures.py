@@ -35,7 +35,7 @@ def draw_strip(
     figure = Figure(figsize=(1.1 * (BEFORE + AFTER), 1.7 * len(rows)), dpi=92)
     FigureCanvasAgg(figure)
     for number, row in enumerate(rows):
-        axis = figure.add_axes((0, 1 - (number + 1) / len(rows), 1, 1 / len(rows)))
+        axis = figure.add_axes((0.01, 1 - (number + 1) / len(rows), 0.98, 1 / len(rows)))
         _draw_row(axis, found, row, layout)
         axis.set_title(f"{names[row]}: {errors[row]:.0f} mm", fontsize=8, y=0.9, loc="left")
         axis.set_axis_off()
@@ -59,6 +59,8 @@ def _draw_row(axis, found: Predictions, row: int, layout: SkeletonLayout) -> Non
 def _figure(axis, pose: np.ndarray, shift: float, about: np.ndarray, layout: SkeletonLayout, colour: str) -> None:
     """Bones of a pose `[J, C]`, seen from the front, moved to `shift` as far as brings the hip of `about` there."""
     points = pose[:, :2] - [about[layout.hip, 0], 0] + [shift, 0]
+    there = pose.any(-1)
+    there[layout.hip] = True  # poses are about it, so that it may lie at the origin
     for joint, parent in enumerate(layout.parents):
-        if parent >= 0 and pose[joint].any() and pose[parent].any():
+        if parent >= 0 and there[joint] and there[parent]:
             axis.plot(*points[[joint, parent]].T, color=colour, linewidth=1.1, solid_capstyle="round")
