@@ -59,7 +59,7 @@ def _draw_row(axis, found: Predictions, row: int, layout: SkeletonLayout) -> Non
 def _figure(axis, pose: np.ndarray, shift: float, about: np.ndarray, layout: SkeletonLayout, colour: str) -> None:
     """Bones of a pose `[J, C]`, seen from the front, moved to `shift` as far as brings the hip of `about` there."""
     points = pose[:, :2] - [about[layout.hip, 0], 0] + [shift, 0]
-    there = pose.any(-1)
+    there = (pose != 0).any(axis=1)
     there[layout.hip] = True  # poses are about it, so that it may lie at the origin
     for joint, parent in enumerate(layout.parents):
         if parent >= 0 and there[joint] and there[parent]:
