@@ -102,11 +102,12 @@ def test_a_signal_reaches_the_run_and_ends_the_rest(monkeypatch, tmp_path: Path)
             pass
         os.kill(os.getpid(), signal.SIGINT)
 
+    before = signal.getsignal(signal.SIGINT)
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
         jobs.execute(study, tmp_path)
     assert not list((tmp_path / "results").glob("*.json"))
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_run_that_was_cut_goes_on(tmp_path: Path) -> None:
