@@ -1,6 +1,6 @@
 PYTHON ?= .venv/bin/python
 
-.PHONY: check test bench
+.PHONY: check test bench docs
 
 check:
 	$(PYTHON) -m ruff format --check .
@@ -12,3 +12,6 @@ test:
 
 bench:
 	$(PYTHON) -m pytest bench
+
+docs:
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict

@@ -28,10 +28,17 @@ def load_authors_checkpoint(
 ) -> Pretraining | Recognizer:
     """The authors' weights as a `Recognizer`, if they hold a classifier, else as a `Pretraining`.
 
-    `source` is a file that `torch.save` wrote (read with `weights_only=True`) or a state dict; `DataParallel`'s
-    "module." prefix is taken off. Sizes are read off the tensors, except `heads`, `stride` and `dilate`, which shapes
-    do not tell. Without `layout`, 25 joints are `ntu25`, 20 are `kinect20`, others have no bones.
-    Pretext heads that the file lacks start at random, as do those a recognition model has no use for.
+    Sizes are read off the tensors, except those that shapes do not tell, which are arguments with the authors'
+    defaults. The weights keep their dtype, on the CPU. Pretext heads that the file lacks start at random, as do those
+    a recognition model has no use for.
+
+    Args:
+        source: a file that `torch.save` wrote (read with `weights_only=True`) or a state dict; `DataParallel`'s
+            "module." prefix is taken off.
+        heads: of the attention.
+        stride: frames from one clip to the next.
+        dilate: frames from one frame of a clip to the next.
+        layout: without it 25 joints are `ntu25`, 20 are `kinect20`, others have no bones.
 
     Raises ValueError if a tensor is missing or has a name that the model does not know.
     """
@@ -62,11 +69,14 @@ def save_authors_checkpoint(
 ) -> None:
     """Writes the weights of `model` to `path` under the authors' names, shapes and order of q, k and v, for their code.
 
-    prefix: stands before every name. The authors' scripts wrap the model in `DataParallel` before they load, and pass
-        over names without "module."; "" is for a bare model.
-    pretext_from: the authors' checkpoint (a file or a state dict) from which a recogniser's pretext heads are taken.
-        Their recognition model has these heads and does not use them; ours has none, so that without it zeros are
-        written.
+    Args:
+        model: its weights are written as they are, bit for bit.
+        path: the file; one that exists is replaced.
+        prefix: stands before every name. The authors' scripts wrap the model in `DataParallel` before they load, and
+            pass over names without "module."; "" is for a bare model.
+        pretext_from: the authors' checkpoint (a file or a state dict) from which a recogniser's pretext heads are
+            taken. Their recognition model has these heads and does not use them; ours has none, so that without it
+            zeros are written.
 
     Raises ValueError where the authors' code would compute something else from these weights.
     """

@@ -1,4 +1,4 @@
-"""Sliding-window clips over ragged sequences (Hi-TRS section 3; the authors' window rule).
+"""Sliding-window clips over ragged sequences (the paper's section 3.1; the authors' window rule).
 
 A sequence of T frames is padded by (window // 2) * dilate zero frames at both ends. Clip k starts at padded frame
 k * stride and takes every `dilate`-th frame. Clips end once the last real frame is covered and the next clip would
@@ -35,8 +35,9 @@ def clip_counts(lengths: Tensor, windows: Windows) -> Tensor:
 
 
 def clip_count(frames: int, windows: Windows) -> int:
-    """`clip_counts` of one sequence, on the host."""
-    return max(*_needed(frames, windows), 1) if frames > 0 else 0
+    """`clip_counts` of one sequence, on the host; `frames` may be a number that `torch.export` has left open."""
+    within, covering = _needed(frames, windows)
+    return torch.sym_max(torch.sym_max(within, covering), 1) if frames > 0 else 0
 
 
 def _needed(lengths: Any, windows: Windows) -> tuple[Any, Any]:
@@ -66,7 +67,7 @@ def padded_window(start: Tensor, windows: Windows) -> Tensor:
 
 
 def window_rows(
-    index: Tensor, sequence: Tensor, valid: Tensor, lengths: Tensor, windows: Windows, zero_row: int
+    index: Tensor, sequence: Tensor, valid: Tensor, lengths: Tensor, windows: Windows, zero_row: int | Tensor
 ) -> Tensor:
     """Padded frame numbers `[N, window]` within `sequence` `[N]` to rows of the ragged frames, or `zero_row`."""
     frames = lengths.index_select(0, sequence)[:, None]

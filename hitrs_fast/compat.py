@@ -31,6 +31,10 @@ class HiTRSRecognition(nn.Module):
     """A `Recognizer` called as the Hi-TRS authors call their recognition model.
 
     Whether an absent body counts is the recogniser's `bodies` (2, as `load_authors_checkpoint` sets it: it does).
+
+    Args:
+        recognizer: the model that is called.
+        sizes: fixed amounts of frames and clips (see above); without them they are read off the input.
     """
 
     def __init__(self, recognizer: Recognizer, sizes: Sizes | None = None) -> None:
@@ -74,7 +78,12 @@ class HiTRSRecognition(nn.Module):
 
 
 class STGCNRecognition(nn.Module):
-    """A `Recognizer` called as ST-GCN, CTR-GCN and MAMP call their models."""
+    """A `Recognizer` called as ST-GCN, CTR-GCN and MAMP call their models.
+
+    Args:
+        recognizer: the model that is called.
+        sizes: fixed amounts of frames and clips (see above); without them they are read off the input.
+    """
 
     def __init__(self, recognizer: Recognizer, sizes: Sizes | None = None) -> None:
         super().__init__()
@@ -84,8 +93,9 @@ class STGCNRecognition(nn.Module):
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """x `[N, C, T, J, M]`, zero padded at the end, to logits `[N, classes]`.
 
-        `lengths` `[N]`: frames of each sample, where its last ones may be zero; without it a sample ends with the last
-        frame in which any of its bodies is not zero.
+        `lengths` `[N]` int64: frames of each sample, where its last ones may be zero; without it a sample ends with the
+        last frame in which any of its bodies is not zero. Raises ValueError for other shapes and, without `sizes`, for
+        lengths beyond T (with `sizes` the logits are then NaN).
         """
         if x.ndim != 5:
             raise ValueError(f"x has shape {tuple(x.shape)}; it must be [samples, coordinates, frames, joints, bodies]")
@@ -99,6 +109,11 @@ class PysklBackbone(nn.Module):
     level "video" gives `[N, M, D3, 1, 1]`: their GCN heads' pooling then averages the bodies, absent ones too, as the
     Hi-TRS authors do. "clip" gives `[N, M, D2, K, 1]`, with zeros past a sample's last clip. "frame" gives
     `[N, M, D1, T, J]`. Levels above are not run, and their parameters get no gradient.
+
+    Args:
+        encoder: the model that is called.
+        level: "frame", "clip" or "video"; ValueError for another.
+        sizes: fixed amounts of frames and clips (see above); without them they are read off the input.
     """
 
     def __init__(self, encoder: HiTRS, level: str = "video", sizes: Sizes | None = None) -> None:
@@ -113,7 +128,10 @@ class PysklBackbone(nn.Module):
         """pyskl calls this after construction; the encoder has its weights already."""
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """x `[N, M, T, J, C]`, zero padded at the end, to features; `lengths` as for `STGCNRecognition`."""
+        """x `[N, M, T, J, C]`, zero padded at the end, to features as the level has them.
+
+        `lengths` `[N]` and errors as for `STGCNRecognition`.
+        """
         if x.ndim != 5:
             raise ValueError(f"x has shape {tuple(x.shape)}; it must be [samples, bodies, frames, joints, coordinates]")
         batch, fits = _from_time(self.encoder, x, lengths, self.sizes)

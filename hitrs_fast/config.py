@@ -30,9 +30,13 @@ def layout_from(layout: str | SkeletonLayout | Mapping[str, Any]) -> SkeletonLay
 
 @dataclass(frozen=True)
 class HiTRSConfig:
-    """Every size of the encoder. Triples are for the frame, clip and video level."""
+    """Every size of the encoder. Triples are for the frame, clip and video level.
+
+    The defaults are those of the preset `paper`. Raises ValueError for sizes that do not fit together.
+    """
 
     layout: SkeletonLayout = LAYOUTS["ntu25"]
+    """The joints and the bones; may be given by name, or as the mapping that a `config.json` holds."""
     channels: int = 3
     """Coordinates of a joint."""
     window: int = 7
@@ -42,12 +46,15 @@ class HiTRSConfig:
     dilate: int = 2
     """Frames from one frame of a clip to the next."""
     widths: tuple[int, int, int] = (128, 256, 512)
+    """Widths D1, D2, D3 of a token; even, D2 a multiple of 4."""
     ffn: tuple[int, int, int] = (128, 128, 256)
     """Hidden widths of the feed-forward blocks."""
     layers: int = 2
     """Transformer layers at each level."""
     heads: int = 8
+    """Heads of the attention at each level."""
     head_dim: int = 64
+    """Width of a head. The paper's `heads * head_dim`, 512, is not the width of a token."""
     dropout: float = 0.2
     """After the attention's output projection and after the feed-forward block's second matrix."""
     max_clips: int = 200
@@ -60,6 +67,8 @@ class HiTRSConfig:
     """What the encoder was trained on: joint, bone or motion. `HiTRS.embed` derives it from coordinates."""
     center: bool = False
     """Whether sequences are moved so that the first frame's hip is the origin, before the stream is taken."""
+    align: bool = False
+    """Whether they are then turned about the vertical so that the body faces the camera in that frame."""
 
     def __post_init__(self) -> None:
         # JSON knows neither tuples nor dataclasses.
@@ -78,9 +87,15 @@ class HiTRSConfig:
             raise ValueError(f"dropout is {self.dropout}; it must lie in [0, 1)")
         if self.stream not in STREAMS:
             raise ValueError(f"stream is {self.stream!r}, not one of {', '.join(STREAMS)}")
+        if self.align and (not self.center or self.channels != 3 or not self.layout.sides):
+            raise ValueError(
+                f"align needs center, three coordinates and a layout with left and right hips or shoulders; here are "
+                f"center {self.center}, channels {self.channels} and the layout {self.layout.name!r}"
+            )
 
     @property
     def joints(self) -> int:
+        """Joints of the layout."""
         return self.layout.joints
 
     @property
@@ -90,10 +105,12 @@ class HiTRSConfig:
 
     @classmethod
     def paper(cls, layout: str | SkeletonLayout = "ntu25", **sizes: Any) -> HiTRSConfig:
+        """The sizes that the paper gives (its section 4.3); `sizes` replaces any of them."""
         return cls(layout=layout_from(layout), **sizes)
 
     @classmethod
     def authors(cls, layout: str | SkeletonLayout = "ntu25", **sizes: Any) -> HiTRSConfig:
+        """The sizes of the authors' code: three layers a level, LayerNorm on the input, a joint sees itself."""
         defaults: dict[str, Any] = {"layers": 3, "self_visible": True, "input_norm": True}
         return cls(layout=layout_from(layout), **(defaults | sizes))
 
@@ -114,6 +131,7 @@ class HiTRSConfig:
 
     @classmethod
     def preset(cls, name: str, layout: str | SkeletonLayout = "ntu25", **sizes: Any) -> HiTRSConfig:
+        """The preset `name`: "paper", "authors" or "small". Raises ValueError for another."""
         if name not in PRESETS:
             raise ValueError(f"unknown preset {name!r}; known: {', '.join(PRESETS)}")
         return getattr(cls, name)(layout, **sizes)
@@ -121,7 +139,10 @@ class HiTRSConfig:
 
 @dataclass(frozen=True)
 class PretextConfig:
-    """Where the paper and the authors' code define a pretext task differently. The defaults are the authors'."""
+    """Where the paper (its section 3.2) and the authors' code define a pretext task differently.
+
+    The defaults are the authors'. Raises ValueError for a word that is not listed or a number out of range.
+    """
 
     mask_ratio: float = 0.15
     """Probability that a joint of a frame is selected for the spatial task."""
@@ -138,6 +159,7 @@ class PretextConfig:
     order_loss: str = "mean"
     """"mean" over originals and permuted ones; "sum" of the two terms of the paper's equation 6 (twice the mean)."""
     temperature: float = 0.07
+    """Divides the cosines of the contrastive task."""
 
     def __post_init__(self) -> None:
         for name, known in (
@@ -154,6 +176,7 @@ class PretextConfig:
 
     @classmethod
     def preset(cls, name: str) -> PretextConfig:
+        """The rules of "paper", "authors" or "small", which has the authors'. Raises ValueError for another name."""
         if name not in PRESETS:
             raise ValueError(f"unknown preset {name!r}; known: {', '.join(PRESETS)}")
         if name != "paper":
@@ -170,7 +193,10 @@ class PretextConfig:
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weight of each pretext loss. 0 switches the task off and skips its work."""
+    """Weight of each pretext loss in their sum. 0 switches the task off and skips its work.
+
+    Raises ValueError if one is negative or all are 0.
+    """
 
     spatial: float = 1.0
     """Reconstruction of corrupted joints (frame level)."""

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from hitrs_fast.kernels import (
@@ -28,6 +27,7 @@ from hitrs_fast.kernels import (
 
 from .clips import Windows, clip_counts, clip_frames, longest_within
 from .config import HiTRSConfig
+from .hub import HubModel
 from .layers import Layer, sinusoid, sinusoid_2d
 from .projection import QKV
 from .ragged import Slots, groups_of, offsets_of, rows_of, slots_of
@@ -38,23 +38,40 @@ EMBED_FRAMES = 8192  # frames that `embed` encodes at a time: a few hundred MB o
 
 
 class Capacity(NamedTuple):
-    """Fixed sizes of a batch, so that shapes do not depend on its lengths and nothing waits for the device."""
+    """Fixed sizes of a batch, so that shapes do not depend on its lengths and nothing waits for the device.
 
-    clips: int  # clips in all, padding included
-    longest: int  # clips of the longest sequence
+    They must be enough: nobody checks, since that would wait.
+    """
+
+    clips: int
+    """Clips in all, padding included."""
+    longest: int
+    """Clips of the longest sequence."""
 
 
 class HiTRSOutput(NamedTuple):
-    frame: Tensor  # [F, J, D1]
-    clip: Tensor | None = None  # [K, D2]
-    clip_lengths: Tensor | None = None  # [B]
-    video: Tensor | None = None  # [B, D3]
-    clip_tokens: Tensor | None = None  # [K, w * J, D2], with tokens=True
-    video_tokens: Tensor | None = None  # [K, D3], with tokens=True
+    """What each level gives; None for levels that were not run. Floating dtypes are the model's, or autocast's."""
+
+    frame: Tensor
+    """`[F, J, D1]`: a token for each joint of each frame."""
+    clip: Tensor | None = None
+    """`[K, D2]`: CLS of each clip, those of a sequence one after another."""
+    clip_lengths: Tensor | None = None
+    """`[B]` int64: clips of each sequence."""
+    video: Tensor | None = None
+    """`[B, D3]`: CLS of each sequence."""
+    clip_tokens: Tensor | None = None
+    """`[K, w * J, D2]`, with `tokens=True`: the other tokens of each clip, joints within frames."""
+    video_tokens: Tensor | None = None
+    """`[K, D3]`, with `tokens=True`: a token for each clip."""
 
 
-class HiTRS(nn.Module, PyTorchModelHubMixin, library_name="hitrs_fast", tags=["skeleton", "hi-trs"]):
-    """The hierarchical encoder: F-TRS within frames, C-TRS within clips, V-TRS over clips (the paper's section 3)."""
+class HiTRS(nn.Module, HubModel):
+    """The hierarchical encoder: F-TRS within frames, C-TRS within clips, V-TRS over clips (the paper's section 3.1).
+
+    `from_pretrained(folder)`, `save_pretrained(folder)` and `push_to_hub(name)` are huggingface_hub's: `config.json`
+    and `model.safetensors`. Positions begin as sinusoids (Vaswani et al. 2017, section 3.5) and are learnt.
+    """
 
     impl = "auto"  # see `use_kernels`
 
@@ -94,6 +111,7 @@ class HiTRS(nn.Module, PyTorchModelHubMixin, library_name="hitrs_fast", tags=["s
                 module.impl = impl
 
     def windows(self, stride: int | None = None, dilate: int | None = None) -> Windows:
+        """How clips are cut, `stride` and `dilate` in frames; without them, the configuration's."""
         c = self.config
         return Windows(c.window, stride or c.stride, dilate or c.dilate)
 
@@ -109,14 +127,16 @@ class HiTRS(nn.Module, PyTorchModelHubMixin, library_name="hitrs_fast", tags=["s
     ) -> HiTRSOutput:
         """Encodes a ragged batch.
 
-        frames: `[F, J, C]`, the sequences one after another, as the encoder's stream has them (see `prepare`);
-            rows past `sum(lengths)` are padding and may hold anything finite.
-        lengths: `[B]` integers, frames of each sequence.
-        levels: "video" runs all three levels; "clip" and "frame" leave the upper ones out.
-        stride, dilate: instead of the configuration's.
-        tokens: also gives every token of the last clip and video layers, which otherwise give CLS alone.
-        capacity: fixed sizes, for compiled callers; without it they are read off `lengths`, which waits for the device.
-            Then `clip` and `clip_tokens` have `capacity.clips` rows, padded at the end.
+        Args:
+            frames: `[F, J, C]`, the sequences one after another, as the encoder's stream has them (see `prepare`), in
+                the model's dtype; rows past `sum(lengths)` are padding and may hold anything finite.
+            lengths: `[B]` integers, frames of each sequence.
+            levels: "video" runs all three levels; "clip" and "frame" leave the upper ones out.
+            stride: frames from one clip to the next, instead of the configuration's.
+            dilate: frames from one frame of a clip to the next, instead of the configuration's.
+            tokens: also gives every token of the last clip and video layers, which otherwise give CLS alone.
+            capacity: fixed sizes, for compiled callers; without it they are read off `lengths`, which waits for the
+                device. With it `clip` and `clip_tokens` have `capacity.clips` rows, padded at the end.
 
         Raises ValueError for a wrong shape or level, and for more than `config.max_clips` clips in one sequence.
         """
@@ -147,7 +167,10 @@ class HiTRS(nn.Module, PyTorchModelHubMixin, library_name="hitrs_fast", tags=["s
             )
 
     def frames(self, frames: Tensor) -> Tensor:
-        """F-TRS: frames `[F, J, C]` to tokens `[F + 1, J, D1]`; the last row is the zero frame that pads sequences."""
+        """F-TRS (the paper's equations 1 to 3): frames `[F, J, C]` to tokens `[F + 1, J, D1]`.
+
+        The last row is the zero frame that pads sequences.
+        """
         zero = frames.new_zeros(1, *frames.shape[1:])
         return self.frame_tokens(torch.cat([frames, zero]))
 
@@ -176,7 +199,10 @@ class HiTRS(nn.Module, PyTorchModelHubMixin, library_name="hitrs_fast", tags=["s
         return clip_attention(*qkv, c.joints, c.self_visible, self.impl)
 
     def clips(self, frame_tokens: Tensor, index: Tensor, tokens: bool = False) -> tuple[Tensor, Tensor | None]:
-        """C-TRS: tokens `[F + 1, J, D1]` and each clip's frames `[K, w]` to CLS `[K, D2]` (and `[K, w * J, D2]`)."""
+        """C-TRS: tokens `[F + 1, J, D1]` and each clip's frames `[K, w]` to CLS `[K, D2]` (and `[K, w * J, D2]`).
+
+        Joints of one frame do not see each other (the paper's equation 4). `index` is int64, F being the zero frame.
+        """
         c = self.config
         clips = index.shape[0]
         # Once per frame and then gathered, not once per clip.
@@ -196,7 +222,8 @@ class HiTRS(nn.Module, PyTorchModelHubMixin, library_name="hitrs_fast", tags=["s
     ) -> tuple[Tensor, Tensor | None]:
         """V-TRS: the clips of sequence b are rows `starts[b] : starts[b] + counts[b]` of `clips` `[R, D2]`.
 
-        Gives CLS `[B, D3]` (and `[R, D3]`). `starts` ascend; `counts` are at most `longest`.
+        Gives CLS `[B, D3]` (and `[R, D3]`). `starts` and `counts` are `[B]` int64; `starts` ascend, `counts` are at
+        most `longest`. Raises ValueError if that is more than `config.max_clips`.
         """
         if longest > self.config.max_clips:
             raise ValueError(
@@ -219,18 +246,26 @@ class HiTRS(nn.Module, PyTorchModelHubMixin, library_name="hitrs_fast", tags=["s
         return last.pooled(x[rows:], grid, slots.visible), None
 
     def prepare(self, frames: Tensor, lengths: Tensor) -> Tensor:
-        """Coordinates `[F, J, C]` (metres) to what this encoder was trained on: centred if so, and its stream."""
+        """Coordinates `[F, J, C]` (metres) to what this encoder was trained on: centred, turned, its stream.
+
+        `lengths` `[B]` int64: frames of each sequence. Centring moves a sequence's first hip that is there to the
+        origin; joints that are missing (zeros) stay zeros. Bones are x[child] - x[parent], motion is x[t] - x[t-1]
+        (the paper's section 4.4; the authors' definitions).
+        """
         rows = rows_of(lengths, frames.shape[0])
         if self.config.center:
-            frames = centre_on_hip(frames, rows.sequence, len(lengths), self.config.layout)
+            frames = centre_on_hip(frames, rows.sequence, len(lengths), self.config.layout, self.config.align)
         return stream_of(frames, rows.position == 0, self.config.layout, self.config.stream)
 
     @torch.inference_mode()
     def embed(self, sequences: Sequence[np.ndarray | Tensor], long: str = "error") -> Tensor:
         """Video embeddings `[B, D3]` of sequences `[T, J, C]` of coordinates in metres, each of any length.
 
-        Runs without dropout, in pieces of bounded memory. A sequence of more than `config.max_clips` clips is an
-        error, or with `long="split"` is cut into pieces of equal length whose embeddings are averaged.
+        Runs without dropout and gradients, in pieces of bounded memory, on the model's device and in its dtype; calls
+        `prepare` itself. A sequence of more than `config.max_clips` clips is an error, or with `long="split"` is cut
+        into pieces of equal length whose embeddings are averaged.
+
+        Raises ValueError for an empty sequence, a wrong shape, or one that is too long.
         """
         if long not in ("error", "split"):
             raise ValueError(f'long is {long!r}, not "error" or "split"')

@@ -5,22 +5,36 @@ Shape legend: F frames, J joints, C coordinates, B sequences (one body's track e
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from .encoder import Capacity, HiTRS
+from .hub import HubHead
 from .ragged import offsets_of
 
 DETECTION_DILATE = 4  # at 30 frames/s a clip then spans 25 frames, about a second
 
 
-class FrameClassifier(nn.Module):
-    """Action detection: a class for every frame, from the clip centred on it (the paper's section 3.4).
+def _names(classes: int | Sequence[str]) -> tuple[int, list[str] | None]:
+    """How many classes there are, and their names where these are given."""
+    return (len(classes), list(classes)) if isinstance(classes, Sequence) else (classes, None)
+
+
+class FrameClassifier(HubHead):
+    """Action detection: a class for every frame, from the clip centred on it (the paper's section 4.5).
 
     Clips begin at every frame (stride 1); each frame still goes through F-TRS once, and V-TRS is not run.
+
+    Args:
+        encoder: its window must be odd, so that a clip has a frame at its centre; else ValueError.
+        classes: how many there are, background among them, or their names, which `class_names` then holds.
+        dilate: frames from one frame of a clip to the next; 4 spans about a second at 30 frames a second.
     """
 
-    def __init__(self, encoder: HiTRS, classes: int, dilate: int = DETECTION_DILATE) -> None:
+    def __init__(self, encoder: HiTRS, classes: int | Sequence[str], dilate: int = DETECTION_DILATE) -> None:
         if encoder.config.window % 2 == 0:
             raise ValueError(
                 f"the encoder's window is {encoder.config.window}; only an odd one has a frame at its centre"
@@ -28,68 +42,55 @@ class FrameClassifier(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.dilate = dilate
-        self.classifier = nn.Linear(encoder.config.widths[1], classes)
+        count, self.class_names = _names(classes)
+        self.classifier = nn.Linear(encoder.config.widths[1], count)
+
+    def options(self) -> dict[str, Any]:
+        """What the constructor takes beside the encoder."""
+        return {"classes": self.class_names or self.classifier.out_features, "dilate": self.dilate}
 
     def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
-        """frames `[F, J, C]` and lengths `[B]` to logits `[F, classes]`; rows of padding mean nothing."""
+        """Logits `[F, classes]` of frames `[F, J, C]` (as `HiTRS.prepare` gives them) and lengths `[B]`.
+
+        Rows past `sum(lengths)` mean nothing. Raises ValueError for a wrong shape.
+        """
         everywhere = Capacity(clips=frames.shape[0], longest=1)
         out = self.encoder(frames, lengths, levels="clip", stride=1, dilate=self.dilate, capacity=everywhere)
         return self.classifier(out.clip)
 
 
-class MotionPredictor(nn.Module):
-    """Motion prediction: a GRU decoder begins from the video embedding and adds to the last pose (section 3.4).
-
-    The decoder follows Martinez et al. (CVPR 2017), whom the paper cites: y[t] = y[t-1] + Linear(Drop(h[t])) with
-    h[t] = GRU(y[t-1], h[t-1]), its own poses fed back without gradient; h[0] = Linear(video).
-    """
-
-    def __init__(self, encoder: HiTRS, hidden: int = 1024, dropout: float = 0.5) -> None:
-        super().__init__()
-        self.encoder = encoder
-        pose = encoder.config.joints * encoder.config.channels
-        self.start = nn.Linear(encoder.config.widths[2], hidden)
-        self.cell = nn.GRUCell(pose, hidden)
-        self.dropout = nn.Dropout(dropout)
-        self.change = nn.Linear(hidden, pose)
-
-    def forward(self, frames: Tensor, lengths: Tensor, steps: int = 12, capacity: Capacity | None = None) -> Tensor:
-        """The `steps` poses that follow each sequence: frames `[F, J, C]` and lengths `[B]` to `[B, steps, J, C]`."""
-        video = self.encoder(frames, lengths, capacity=capacity).video
-        last = (offsets_of(lengths)[1:] - 1).clamp(min=0)
-        return self.decode(video, frames.index_select(0, last), steps)
-
-    def decode(self, video: Tensor, last: Tensor, steps: int) -> Tensor:
-        """Video embeddings `[B, D3]` and last poses `[B, J, C]` to the `steps` poses that follow."""
-        state, pose = self.start(video), last.flatten(1)
-        poses = []
-        for _ in range(steps):
-            state = self.cell(pose.detach(), state)
-            pose = pose.detach() + self.change(self.dropout(state))
-            poses.append(pose)
-        return torch.stack(poses, 1).unflatten(-1, last.shape[1:])
-
-
-class Recognizer(nn.Module):
-    """Action recognition: the bodies' video embeddings, averaged, and a linear classifier (the paper's section 3.4).
+class Recognizer(HubHead):
+    """Action recognition: the bodies' video embeddings, averaged, and a linear classifier (the paper's section 4.4).
 
     `bodies=None` averages over the bodies present. The authors divide by two always and encode an absent second
     body as a sequence of zeros: `bodies=2`. Such a sequence need not be in the batch: its clips are all the same, and
     one stands for all of them.
+
+    Args:
+        encoder: gives the video embeddings.
+        classes: how many there are, or their names, which `class_names` then holds.
+        bodies: what the sum over a sample's bodies is divided by; None for those that are present.
     """
 
-    def __init__(self, encoder: HiTRS, classes: int, bodies: int | None = None) -> None:
+    def __init__(self, encoder: HiTRS, classes: int | Sequence[str], bodies: int | None = None) -> None:
         super().__init__()
         self.encoder = encoder
         self.bodies = bodies
-        self.classifier = nn.Linear(encoder.config.widths[2], classes)
+        count, self.class_names = _names(classes)
+        self.classifier = nn.Linear(encoder.config.widths[2], count)
+
+    def options(self) -> dict[str, Any]:
+        """What the constructor takes beside the encoder."""
+        return {"classes": self.class_names or self.classifier.out_features, "bodies": self.bodies}
 
     def forward(
         self, frames: Tensor, lengths: Tensor, sample: Tensor, samples: int, capacity: Capacity | None = None
     ) -> Tensor:
-        """frames `[F, J, C]`, lengths `[B]` and the sample of each sequence `[B]` to logits `[N, classes]`.
+        """Logits `[N, classes]` of frames `[F, J, C]`, lengths `[B]` and the sample of each sequence `[B]` (int64).
 
-        Samples are numbered 0 .. `samples` - 1; one without a sequence gets the classifier's bias.
+        Frames are as `HiTRS.prepare` gives them. Samples are numbered 0 .. `samples` - 1; one without a sequence gets
+        the classifier's bias. `capacity` as for `HiTRS.forward`. Raises ValueError for a wrong shape, and for more
+        clips in a sequence than the encoder has positions for.
         """
         if self.bodies is None:
             video = self.encoder(frames, lengths, capacity=capacity).video

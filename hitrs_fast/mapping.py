@@ -41,11 +41,14 @@ _MEANS = {
 
 @dataclass(frozen=True)
 class JointMapping:
-    """Which joints of `source` each joint of `target` is the mean of (one joint twice: that joint; None: missing)."""
+    """How frames of the layout `source` become frames of `target`; `joint_mapping` makes one."""
 
     source: SkeletonLayout
+    """The layout of the frames that are given."""
     target: SkeletonLayout
+    """The layout that is wanted."""
     pairs: tuple[tuple[int, int] | None, ...]
+    """For each joint of `target` the two joints of `source` in whose middle it lies: one twice; None if missing."""
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -56,7 +59,7 @@ class JointMapping:
         """`[F, J_source, C]` (float) -> `[F, J_target, C]`, of the same dtype and on the same device.
 
         Missing joints are zeros, which count as absent; so is a mean of two of which one is absent. Confidences
-        `[F, J_source, 1]` may be mapped likewise. ValueError for another shape.
+        `[F, J_source, 1]` may be mapped likewise. Units stay what they are. Raises ValueError for another shape.
         """
         if frames.ndim != 3 or frames.shape[1] != self.source.joints:
             raise ValueError(
@@ -76,8 +79,8 @@ def joint_mapping(source: str | SkeletonLayout, target: str | SkeletonLayout) ->
     """How to make frames of the layout `target` from those of `source`; layouts are known names or `SkeletonLayout`s.
 
     A joint of the same name comes first, then one that means the same, then the mean of two. `spine_base`, `hip_center`
-    and `pelvis` are one joint, and the middle of the hips where there is none of them. ValueError, which lists them, if
-    more than half of the target's joints are missing, or if two joints of the source share a name.
+    and `pelvis` are one joint, and the middle of the hips where there is none of them. Raises ValueError, which lists
+    them, if more than half of the target's joints are missing; and if two joints of the source share a name.
     """
     source, target = layout_from(source), layout_from(target)
     index = {name: joint for joint, name in enumerate(source.joint_names)}

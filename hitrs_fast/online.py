@@ -21,13 +21,20 @@ from torch import Tensor
 from .heads import FrameClassifier
 from .scoring import check_fps
 
+__all__ = ["Detection", "Detector", "Skipped"]
+
 SLACK = 0.75  # of a frame: how far a time may lie from that of the next frame and still be its time
 
 
 class Detection(NamedTuple):
-    number: int  # of the frame
-    probabilities: Tensor  # [classes]
-    bodies: int  # that were there
+    """The scores of a frame."""
+
+    number: int
+    """Of the frame; divided by the detector's `fps` it is a time in seconds."""
+    probabilities: Tensor
+    """`[classes]`, on the model's device and in its dtype; their sum is 1."""
+    bodies: int
+    """How many were there."""
 
 
 @dataclass
@@ -63,12 +70,13 @@ class _Track:
 class Detector:
     """Class probabilities of a stream's frames, each `delay` frames later: half a window, 12 frames by default.
 
-    model: put into eval mode. Its weights may change between streams (before the first frame, after `flush`).
-    fps: frames a second that the model was trained on. It turns times into frame numbers; and a gap of more than a
-        second ends a piece of the stream, whose last frames are scored, and begins another.
+    `skipped` counts what was left out. Memory does not grow with the stream. The scores are those of `FrameClassifier`
+    on each body's whole track (docs/online.md). Raises ValueError for an `fps` that is not a positive number.
 
-    `skipped` counts what was left out. Memory does not grow with the stream. Raises ValueError for an `fps` that is not
-    a positive number.
+    Args:
+        model: put into eval mode. Its weights may change between streams (before the first frame, after `flush`).
+        fps: frames a second that the model was trained on. It turns times into frame numbers; and a gap of more than a
+            second ends a piece of the stream, whose last frames are scored, and begins another.
     """
 
     def __init__(self, model: FrameClassifier, fps: float = 30.0) -> None:
@@ -76,7 +84,9 @@ class Detector:
         self.model, self.fps = model.eval(), fps
         windows = model.encoder.windows(1, model.dilate)
         self.delay = windows.pad
+        """Frames from a pose to its scores: (window // 2) x dilate."""
         self.skipped = Skipped()
+        """What was left out, since the detector was made."""
         self._reach = range(-self.delay, self.delay + 1, windows.dilate)
         self._last: int | None = None  # number of the newest frame
         self._tracks: dict[Hashable, _Track] = {}  # of the bodies in the newest frame
@@ -92,12 +102,13 @@ class Detector:
     ) -> list[Detection]:
         """Takes a frame and gives the scores that it completes: mostly one, none at first, several after a gap.
 
-        bodies: poses `[J, C]` (numpy or torch, metres) by body id, or `[B, J, C]`, where the id is the place. Zeros are
-            missing joints; a pose of zeros alone is a body that is not there. A body that was not in the frame before
-            begins a new track, whatever its id.
-        number: of the frame; without it, and without a time, the next one. Numbers left out are dropped frames: who is
-            there on both sides held still.
-        time: in seconds, instead of a number.
+        Args:
+            bodies: poses `[J, C]` (numpy or torch, metres) by body id, or `[B, J, C]`, where the id is the place. Zeros
+                are missing joints; a pose of zeros alone is a body that is not there. A body that was not in the frame
+                before begins a new track, whatever its id.
+            number: of the frame; without it, and without a time, the next one. Numbers left out are dropped frames: who
+                is there on both sides held still.
+            time: in seconds, instead of a number.
 
         A frame in which nobody is has no scores. Raises ValueError, before anything has changed, for poses of a wrong
         shape and for a number together with a time.
@@ -128,6 +139,11 @@ class Detector:
         self._last = None
         return done
 
+    @property
+    def newest(self) -> int | None:
+        """The number of the newest frame; None before the first one."""
+        return self._last
+
     def _poses(self, bodies: Any) -> dict[Hashable, Tensor]:
         c, poses = self.model.encoder.config, {}
         for body, given in (bodies if isinstance(bodies, Mapping) else dict(enumerate(bodies))).items():
@@ -148,9 +164,9 @@ class Detector:
             return following if number is None else operator.index(number)
         if number is not None:
             raise ValueError(f"frame number {number} and time {time} are both given; give one of them")
-        if not math.isfinite(time):
-            return None
         place = time * self.fps
+        if not math.isfinite(place):
+            return None
         # A camera's rate is not quite its nominal one. Without the slack, jitter would drop and hold frames by turns
         # whenever the two are half a frame apart.
         if self._last is not None and abs(place - self._last - 1) < SLACK:

@@ -13,10 +13,12 @@ from torch import Tensor
 
 
 class Sizes(NamedTuple):
-    """Room for what of a batch is encoded."""
+    """Room for what of a batch is encoded; both at least 1."""
 
-    frames: int  # frames that are not zero, all bodies together
-    clips: int  # clips with such a frame
+    frames: int
+    """Frames that are not zero, all bodies together."""
+    clips: int
+    """Clips with such a frame."""
 
 
 class Padded(NamedTuple):

@@ -1,4 +1,4 @@
-"""Pre-training: the encoder with its four pretext heads, and their losses (the paper's section 3.3).
+"""Pre-training: the encoder with its four pretext heads, and their losses (the paper's section 3.2).
 
 Shape legend: F frames, J joints, C coordinates, B sequences, K clips (capacity), w frames of a clip.
 Which joints were corrupted and which clips were permuted is drawn elsewhere and comes in as data, so that the same
@@ -24,17 +24,30 @@ METRES_TO_MM = 1000.0
 class PretextBatch(NamedTuple):
     """One pre-training step's input. Rows of `frames` past `sum(lengths)` are padding; an empty sequence is too."""
 
-    frames: Tensor  # [F, J, C] the stream, some joints corrupted
-    target: Tensor  # [F, J, C] the stream, clean
-    selected: Tensor  # [F, J] bool: joints that the spatial task asks for
-    lengths: Tensor  # [B] int64
-    pair: Tensor  # [2 B, w] rows of frames (F: a zero frame): a clip of each sequence, then those with frames swapped
-    pair_valid: Tensor  # [B] bool: sequences that the clip task counts
-    order: Tensor  # [K] rows of clips: each sequence's clips with two swapped; the last clip stays
+    frames: Tensor
+    """`[F, J, C]`: the stream, some joints corrupted."""
+    target: Tensor
+    """`[F, J, C]`: the stream, clean."""
+    selected: Tensor
+    """`[F, J]` bool: joints that the spatial task asks for."""
+    lengths: Tensor
+    """`[B]` int64: frames of each sequence."""
+    pair: Tensor
+    """`[2 B, w]` int64, rows of `frames` (F: a zero frame): a clip of each sequence, then those with frames swapped."""
+    pair_valid: Tensor
+    """`[B]` bool: sequences that the clip task counts."""
+    order: Tensor
+    """`[K]` int64, rows of clips: each sequence's clips with two swapped; the last clip stays."""
 
 
 class Pretraining(nn.Module):
-    """`encoder` and one linear head for each task."""
+    """The encoder and one linear head for each of the four tasks (the paper's section 3.2).
+
+    Args:
+        encoder: it is trained in place.
+        pretext: the rules of the tasks; without it the authors'.
+        weights: of the losses; without it all 1.
+    """
 
     def __init__(
         self, encoder: HiTRS, pretext: PretextConfig | None = None, weights: LossWeights | None = None
@@ -50,10 +63,15 @@ class Pretraining(nn.Module):
         self.contrast_head = nn.Linear(video, clip)
 
     def forward(self, batch: PretextBatch, capacity: Capacity) -> dict[str, Tensor]:
-        """Weighted sum `loss`, and for every task with a weight its loss and metric, as scalars.
+        """Weighted sum `loss`, and for every task with a weight its loss and metric, as scalars `[]`.
 
-        `loss_spatial` with `pose_mm` (mean distance of the selected joints in mm, where the stream is in metres);
-        `loss_clip` with `clip_acc`; `loss_video` with `video_acc`; `loss_contrast` with `retrieval_acc`.
+        `loss_spatial` (equation 5) with `pose_mm`, the mean distance of the selected joints in mm, where the stream is
+        in metres; `loss_clip` with `clip_acc` and `loss_video` with `video_acc` (equation 6); `loss_contrast`
+        (equation 7, with the -log of InfoNCE, which is not printed there) with `retrieval_acc`. `PretextConfig` has
+        the variants. Losses are float32, or float64 where the model is.
+
+        `capacity` must hold the batch's clips. Raises ValueError if `capacity.longest` is beyond the encoder's
+        positions.
         """
         weights, encoder = self.weights, self.encoder
         tokens = encoder.frames(batch.frames)
@@ -104,7 +122,7 @@ class Pretraining(nn.Module):
 
 
 def pose_loss(predicted: Tensor, batch: PretextBatch, pretext: PretextConfig) -> dict[str, Tensor]:
-    """Spatial task: the clean coordinates of the selected joints, from frame tokens. predicted `[F, J, C]`."""
+    """Spatial task (equation 5): the clean coordinates of the selected joints. predicted `[F, J, C]`."""
     predicted = _at_least_float(predicted)
     target = batch.target.to(predicted.dtype)
     count = batch.selected.sum().clamp(min=1)
@@ -120,7 +138,7 @@ def pose_loss(predicted: Tensor, batch: PretextBatch, pretext: PretextConfig) ->
 
 
 def order_loss(name: str, logits: Tensor, valid: Tensor, pretext: PretextConfig) -> dict[str, Tensor]:
-    """Temporal tasks: logits `[2 B, 2]` of originals (class 1), then of permuted ones (class 0); `valid` `[B]`."""
+    """Temporal tasks (equation 6): logits `[2 B, 2]` of originals (class 1), then permuted ones (0); `valid` `[B]`."""
     labels = torch.ones_like(valid, dtype=torch.long)
     labels, counted = torch.cat([labels, 1 - labels]), torch.cat([valid, valid])
     each = fn.cross_entropy(_at_least_float(logits), labels, reduction="none")
@@ -131,7 +149,7 @@ def order_loss(name: str, logits: Tensor, valid: Tensor, pretext: PretextConfig)
 
 
 def contrast_loss(predicted: Tensor, target: Tensor, valid: Tensor, temperature: float) -> dict[str, Tensor]:
-    """Discriminative task (InfoNCE, cosine): each row of `predicted` `[B, D]` is to find its row of `target`."""
+    """Discriminative task (equation 7, by cosine): each row of `predicted` `[B, D]` is to find its row of `target`."""
     predicted = fn.normalize(_at_least_float(predicted), dim=-1)
     target = fn.normalize(_at_least_float(target), dim=-1)
     with torch.autocast(predicted.device.type, enabled=False):  # bfloat16 cannot tell similar clips apart

@@ -21,22 +21,27 @@ from torch import Tensor
 from .heads import FrameClassifier
 from .skeleton import is_present
 
+__all__ = ["Scores", "Track", "score_stream"]
+
 CHUNK = 32  # frames, and clips, at a time: larger ones are slower on a CPU, whose caches they leave
 
 
 class Track(NamedTuple):
-    """One body's poses: `frames` `[T, J, C]` (numpy or torch, metres) and the frame number of each, ascending `[T]`.
-
-    Without numbers they are 0, 1, 2 and so on.
-    """
+    """One body's poses, from its coming in to its leaving."""
 
     frames: Any
+    """`[T, J, C]`, numpy or torch, in metres; zeros are missing joints."""
     numbers: Any = None
+    """`[T]` integers, ascending: the number of each frame. Without them 0, 1, 2 and so on."""
 
 
 class Scores(NamedTuple):
-    numbers: Tensor  # [N] int64, ascending: the frames in which anybody is
-    probabilities: Tensor  # [N, classes]
+    """Of a recording."""
+
+    numbers: Tensor
+    """`[N]` int64, ascending: the frames in which anybody is. On the CPU."""
+    probabilities: Tensor
+    """`[N, classes]`, on the model's device and in its dtype; each row's sum is 1."""
 
 
 def score_stream(model: FrameClassifier, tracks: Sequence[Track], fps: float = 30.0, chunk: int = CHUNK) -> Scores:
@@ -46,6 +51,7 @@ def score_stream(model: FrameClassifier, tracks: Sequence[Track], fps: float = 3
     from the mean embedding of the bodies that are there. A pose of zeros alone means that the body is not there, and
     the next one begins a new track. With centring a track begins when its hip is first there.
 
+    `fps` is frames a second: numbers that are further apart than a second end a track and begin another.
     Memory is that of `chunk` frames and clips, whatever the tracks' lengths, besides the tracks and the scores.
     Raises ValueError for poses of a wrong shape or with nan or infinite coordinates, and for numbers that do not fit.
     """

@@ -21,14 +21,17 @@ STREAMS = ("joint", "bone", "motion")
 class SkeletonLayout:
     """Names and connections of the joints of one kind of skeleton.
 
-    `parents[j]` is the joint that joint `j` hangs from; -1 marks a root, whose bone is zero.
-    `hip` is the joint that sequences are centred on.
+    Raises ValueError if names and parents differ in number, or if the parents name no joint or form a cycle.
     """
 
     name: str
+    """What the layout is called in messages and in a store; what it is, the other fields tell."""
     joint_names: tuple[str, ...]
+    """A name for each joint, those of a side ending in `_left` or `_right`."""
     parents: tuple[int, ...]
+    """The joint that each joint hangs from; -1 marks a root, whose bone is zero."""
     hip: int = 0
+    """The joint that sequences are centred on."""
 
     def __post_init__(self) -> None:
         joints = len(self.parents)
@@ -51,6 +54,7 @@ class SkeletonLayout:
 
     @property
     def joints(self) -> int:
+        """How many joints there are."""
         return len(self.parents)
 
     @cached_property
@@ -66,11 +70,22 @@ class SkeletonLayout:
                 raise ValueError(f"layout {self.name!r} has a joint {name!r}, but no {image!r} to mirror it")
         return tuple(index[image] for image in images)
 
+    @cached_property
+    def sides(self) -> tuple[tuple[int, int], ...]:
+        """Left and right hip, and left and right shoulder, of those that have such names."""
+        index = {name: joint for joint, name in enumerate(self.joint_names)}
+        pairs = [(f"{part}_left", f"{part}_right") for part in ("hip", "shoulder")]
+        return tuple((index[left], index[right]) for left, right in pairs if left in index and right in index)
+
     @classmethod
     def from_bones(
         cls, name: str, bones: Sequence[tuple[int, int]], joint_names: Sequence[str] | None = None, joints: int = 0
     ) -> SkeletonLayout:
-        """A layout from `(parent, child)` pairs. `joints` is needed only where neither names nor bones tell."""
+        """A layout from `(parent, child)` pairs; the first joint without a parent counts as the hip.
+
+        `joints`, their number, is needed only where neither names nor bones tell. Raises ValueError for a bone to a
+        joint that is not there, and for a joint with two parents.
+        """
         count = len(joint_names) if joint_names is not None else max([joints - 1, *(max(b) for b in bones)]) + 1
         parents = [-1] * count
         for parent, child in bones:
@@ -85,7 +100,10 @@ class SkeletonLayout:
     def from_parents(
         cls, name: str, parents: Sequence[int], joint_names: Sequence[str] | None = None
     ) -> SkeletonLayout:
-        """A layout from each joint's parent (-1 for a root); the first root counts as the hip."""
+        """A layout from each joint's parent (-1 for a root); the first root counts as the hip.
+
+        Without names the joints are `joint0`, `joint1` and so on. Raises ValueError where there is no root.
+        """
         fixed = tuple(int(p) for p in parents)
         if -1 not in fixed:
             raise ValueError(f"layout {name!r}: no root (a joint whose parent is -1)")
@@ -107,11 +125,12 @@ def _numbered(joints: int) -> tuple[str, ...]:
 LAYOUTS = {
     name: SkeletonLayout(name, tuple(names.split()), parents, hip) for name, (names, parents, hip) in TABLE.items()
 }
+"""The known layouts by name: `ntu25`, `kinect20`, `coco17`, `openpose18` and others (docs/data.md lists them)."""
 NTU25, KINECT20 = LAYOUTS["ntu25"], LAYOUTS["kinect20"]
 
 
 def stream_of(frames: Tensor, starts: Tensor, layout: SkeletonLayout, stream: str) -> Tensor:
-    """The joint, bone or motion stream of `frames` `[F, J, C]` (Hi-TRS section 4.1; the authors' definitions).
+    """The joint, bone or motion stream of `frames` `[F, J, C]` (the paper's section 4.4; the authors' definitions).
 
     joint: the coordinates; bone: x[child] - x[parent], 0 at a root; motion: x[t] - x[t-1], 0 in a sequence's
     first frame. `starts` `[F]` (bool) marks the first frame of each sequence.
@@ -129,17 +148,44 @@ def stream_of(frames: Tensor, starts: Tensor, layout: SkeletonLayout, stream: st
     raise ValueError(f"stream is {stream!r}, not one of {', '.join(STREAMS)}")
 
 
-def centre_on_hip(frames: Tensor, sequence: Tensor, sequences: int, layout: SkeletonLayout) -> Tensor:
+def centre_on_hip(
+    frames: Tensor, sequence: Tensor, sequences: int, layout: SkeletonLayout, align: bool = False
+) -> Tensor:
     """Moves each sequence so that its first hip that is there is the origin; missing joints (zeros) stay zeros.
+
+    `align` also turns it about the vertical so that the body faces the camera in that frame (C = 3): the sum of the
+    lines from left to right hip and shoulder then points along the first axis. Lines with a missing end are left out;
+    a sequence without any is not turned.
 
     `sequence` `[F]`: for every frame of `frames` `[F, J, C]`, its sequence in 0 .. `sequences` - 1.
     """
-    count, hip = len(frames), frames[:, layout.hip]
+    count, hip = frames.shape[0], frames[:, layout.hip]  # len() would fix the count in torch.export
     row = torch.where((hip != 0).any(-1), torch.arange(count, device=frames.device), count)
     first = row.new_full((sequences,), count).scatter_reduce(0, sequence, row, "amin")
-    origin = torch.where(first[:, None] < count, hip.index_select(0, first.clamp(max=count - 1)), 0)
+    poses = _rows_or_zero(frames, first)
     present = is_present(frames)[..., None].to(frames.dtype)
-    return torch.addcmul(frames, origin.index_select(0, sequence)[:, None], present, value=-1)
+    centred = torch.addcmul(frames, poses[:, layout.hip].index_select(0, sequence)[:, None], present, value=-1)
+    return _facing(centred, poses, sequence, layout) if align else centred
+
+
+def _facing(frames: Tensor, poses: Tensor, sequence: Tensor, layout: SkeletonLayout) -> Tensor:
+    """`frames` `[F, J, 3]` turned so that each sequence's pose of `poses` `[B, J, 3]` faces the camera."""
+    left, right = torch.tensor(layout.sides).to(frames.device, non_blocking=True).T
+    there = is_present(poses)
+    there = there.index_select(1, left) & there.index_select(1, right)
+    lines = poses.index_select(1, right) - poses.index_select(1, left)
+    across, _, away = (lines * there[..., None]).sum(1).unbind(-1)
+    length = torch.hypot(across, away)
+    cos = torch.where(length > 0, across / length, 1).index_select(0, sequence)[:, None]
+    sin = torch.where(length > 0, away / length, 0).index_select(0, sequence)[:, None]
+    x, y, z = frames.unbind(-1)
+    return torch.stack([cos * x + sin * z, y, cos * z - sin * x], -1)
+
+
+def _rows_or_zero(values: Tensor, index: Tensor) -> Tensor:
+    """Rows of `values` by `index`, zeros for an index past the end."""
+    rows = values.index_select(0, index.clamp(max=values.shape[0] - 1))
+    return torch.where((index < values.shape[0]).view(-1, *[1] * (values.ndim - 1)), rows, 0)
 
 
 def is_present(frames: Tensor) -> Tensor:

@@ -1,4 +1,8 @@
-"""The operations of the hot path: plain torch on CPUs, Triton kernels on CUDA (see `dispatch`)."""
+"""The operations of the hot path: plain torch on CPUs, Triton kernels on CUDA (see `uses_triton`).
+
+Shape legend: F frames, J joints, C coordinates, w frames of a clip; N sequences, clips or frames, S tokens of each, H
+heads, D width of a head, E width of a token, HIDDEN width of a feed-forward block's hidden layer.
+"""
 
 from .attention import clip_attention, clip_attention_packed, frame_attention, frame_attention_packed
 from .dispatch import IMPLS, operand_dtype, uses_triton

@@ -19,7 +19,7 @@ TILE = 64  # tokens that one program of the frame attention holds
 
 
 def clip_attention(q: Tensor, k: Tensor, v: Tensor, joints: int, self_visible: bool, impl: str = "auto") -> Tensor:
-    """softmax(q k^T / sqrt(D)) v within clips: a joint does not see the others of its frame (Hi-TRS section 3.2).
+    """softmax(q k^T / sqrt(D)) v within clips: a joint does not see the others of its frame (Hi-TRS equation 4).
 
     q, k, v: `[clips, w * joints + 1, H, D]`, of any strides, float32, bfloat16 or float16 (and float64 in torch).
     Tokens are the joints of each frame, frame after frame, then CLS, which sees and is seen by all. A joint sees
@@ -36,7 +36,10 @@ def clip_attention(q: Tensor, k: Tensor, v: Tensor, joints: int, self_visible: b
 
 
 def clip_attention_packed(qkv: Tensor, joints: int, self_visible: bool, impl: str = "auto") -> Tensor:
-    """`clip_attention` of a packed tensor `[clips, S, 3, H, D]`, whose gradient is packed too: nothing is copied."""
+    """`clip_attention` of a packed tensor `[clips, S, 3, H, D]`, whose gradient is packed too: nothing is copied.
+
+    Gives `[clips, S, H, D]`. Raises ValueError where the tokens are not whole frames and CLS.
+    """
     _check_clip(qkv.shape[1], joints)
     if uses_triton(impl, qkv):
         return torch.ops.hitrs_fast.attention_packed(qkv, joints, False, self_visible)[0]
@@ -45,7 +48,11 @@ def clip_attention_packed(qkv: Tensor, joints: int, self_visible: bool, impl: st
 
 
 def frame_attention(q: Tensor, k: Tensor, v: Tensor, impl: str = "auto") -> Tensor:
-    """Attention among the joints of each frame: q, k, v `[F, J, H, D]`, of any strides, to the same shape."""
+    """softmax(q k^T / sqrt(D)) v among the joints of each frame (Hi-TRS equations 2 and 3).
+
+    q, k, v: `[F, J, H, D]`; gives the same shape and dtype. Strides and dtypes as for `clip_attention`. Raises
+    ValueError where a kernel is meant and q, k and v are not alike.
+    """
     if uses_triton(impl, q):
         _check_alike(q, k, v)
         return torch.ops.hitrs_fast.attention(q, k, v, q.shape[1], True, True)[0]
@@ -53,7 +60,7 @@ def frame_attention(q: Tensor, k: Tensor, v: Tensor, impl: str = "auto") -> Tens
 
 
 def frame_attention_packed(qkv: Tensor, impl: str = "auto") -> Tensor:
-    """`frame_attention` of a packed tensor `[F, J, 3, H, D]`, whose gradient is packed too."""
+    """`frame_attention` of a packed tensor `[F, J, 3, H, D]`, whose gradient is packed too. Gives `[F, J, H, D]`."""
     if uses_triton(impl, qkv):
         return torch.ops.hitrs_fast.attention_packed(qkv, qkv.shape[1], True, True)[0]
     return reference.frame_attention(*qkv.unbind(2))

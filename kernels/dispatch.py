@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 IMPLS = ("auto", "triton", "reference")
+"""What `impl` may be, for every operation: see `uses_triton`."""
 KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 # Read once: what torch.compile traces must not ask the system.
 INSTALLED = importlib.util.find_spec("triton") is not None
@@ -33,14 +34,14 @@ def misfit(**tensors: Tensor) -> ValueError:
 
 
 def operand_dtype(device: torch.device, weight: Tensor) -> torch.dtype:
-    """The dtype that matrix products run in: autocast's where it is on, else the weight's."""
+    """The dtype that matrix products with a weight `[...]` run in: autocast's where it is on, else the weight's."""
     if torch.is_autocast_enabled(device.type):
         return torch.get_autocast_dtype(device.type)
     return weight.dtype
 
 
 def uses_triton(impl: str, x: Tensor) -> bool:
-    """Whether `impl` means the Triton kernels for a tensor like `x`.
+    """Whether `impl` means the Triton kernels for a tensor `[...]` like `x`.
 
     "auto" is Triton on CUDA and torch elsewhere; float64, which the kernels do not compute in, is torch's too.
     "triton" is an error where it cannot be had, never something else. On a CPU that is everywhere but under Triton's

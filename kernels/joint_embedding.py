@@ -32,6 +32,8 @@ def joint_embedding(
 
     coordinates `[F, J, C]`, weight `[E, C]`, position `[J, E]`; gives `[F, J, E]` in `dtype` (as the coordinates are,
     by default). All of it is computed in float32, autocast or not: at 3 m, bfloat16 would round coordinates to 16 mm.
+
+    Raises ValueError for shapes that do not fit, and for tokens of more than 4,096 channels where the kernel is meant.
     """
     dtype = dtype or coordinates.dtype
     exact = torch.float64 if coordinates.dtype == torch.float64 else torch.float32

@@ -17,7 +17,8 @@ def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor, impl: str = "auto") -> 
     """GELU(x W^T + b), GELU by erf: x `[..., E]`, W `[HIDDEN, E]`, b `[HIDDEN]` to `[..., HIDDEN]`, any sizes.
 
     The result and the products are in autocast's dtype, or else the weight's. The kernel keeps a = x W^T + b for the
-    backward: to compute it again would be a second product of the same cost.
+    backward: to compute it again would be a second product of the same cost. Raises ValueError for shapes that do not
+    fit.
     """
     if not uses_triton(impl, x):
         return reference.linear_gelu(x, weight, bias)

@@ -36,8 +36,8 @@ def gelu_mlp(
     backward computes it again: nothing but the inputs is kept. They hold up to 256 hidden channels; wider blocks run by
     `linear_gelu` and torch. Matrix products are in the weights' dtype, or autocast's; all else is in float32.
 
-    p, seed: dropout, by Philox from an int64 tensor of one element (`draw_seed`); `dropout_mask` reads it back. Without
-        kernels torch draws the mask and `seed` is not read.
+    With probability `p` an element of the block's result is dropped, by Philox from `seed`, an int64 tensor of one
+    element (`draw_seed`); `dropout_mask` reads it back. Without kernels torch draws the mask and `seed` is not read.
 
     Raises ValueError for p outside [0, 1), for shapes that do not fit, and for p > 0 without a seed where a kernel
     needs one.
@@ -64,7 +64,7 @@ def gelu_mlp(
 
 
 def draw_seed(device: torch.device) -> Tensor:
-    """A seed for dropout, from torch's generator of the device: it is saved and restored with the others."""
+    """A seed for dropout, `[1]` int64, from torch's generator of the device: saved and restored with the others."""
     return torch.randint(2**62, (1,), device=device)
 
 
@@ -76,7 +76,7 @@ def _by_parts(h: Tensor, weights: tuple[Tensor, ...], p: float, eps: float) -> T
 
 
 def dropout_mask(seed: Tensor, rows: int, width: int, p: float) -> Tensor:
-    """What `gelu_mlp` keeps of `[rows, width]` at this seed, bool."""
+    """What `gelu_mlp` keeps of `[rows, width]` at this seed `[1]` and dropout `p`, bool; needs Triton."""
     import triton
 
     from .mlp_kernels import dropout_keep

@@ -12,7 +12,7 @@ from torch.nn.functional import dropout, gelu, layer_norm, linear, scaled_dot_pr
 
 
 def clip_mask(joints: int, tokens: int, self_visible: bool, device: torch.device | None = None) -> Tensor:
-    """Which key each query of a clip sees, `[tokens, tokens]` bool (Hi-TRS section 3.2).
+    """Which key each query of a clip sees, `[tokens, tokens]` bool (Hi-TRS equation 4).
 
     Tokens are the joints of each frame, frame after frame, then CLS. Joints of one frame do not see each other; CLS
     sees, and is seen by, all; a joint sees itself if `self_visible`.
@@ -22,11 +22,14 @@ def clip_mask(joints: int, tokens: int, self_visible: bool, device: torch.device
     other = frame[:, None] != frame
     same = token[:, None] == token
     is_cls = token == tokens - 1
-    return torch.where(same, is_cls | self_visible, other)
+    return other | (same & (is_cls | self_visible))
 
 
 def masked_attention(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None = None) -> Tensor:
-    """softmax(q k^T / sqrt(D)) v over `[N, S, H, D]`; `visible` is bool, broadcast to `[N, H, S, S]`."""
+    """softmax(q k^T / sqrt(D)) v over `[N, S, H, D]`; `visible` is bool, broadcast to `[N, H, S, S]`.
+
+    Gives the same shape and dtype; torch's `scaled_dot_product_attention` on every device.
+    """
     q, k, v = (t.transpose(1, 2) for t in (q, k, v))
     return scaled_dot_product_attention(q, k, v, attn_mask=visible).transpose(1, 2)
 

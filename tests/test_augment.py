@@ -7,7 +7,7 @@ import torch
 
 from hitrs_fast.ragged import rows_of
 from hitrs_fast.skeleton import LAYOUTS, centre_on_hip
-from training.data.augment import AugmentConfig, augment, subsets, transformed
+from training.data.augment import AugmentConfig, augment, rotations, subsets, transformed
 
 LENGTHS = torch.tensor([30, 0, 1, 50])
 JOINTS = 9
@@ -86,6 +86,31 @@ def test_centring_puts_the_first_hip_at_the_origin() -> None:
     out = centre_on_hip(frames, torch.tensor([0] * 12 + [2] * 8), 3, LAYOUTS["ntu25"])
     assert (out[0, 0] == 0).all() and (out[15, 0] == 0).all() and (out[3, 4] == 0).all() and (out[12:15] == 0).all()
     torch.testing.assert_close(out[17, 7], frames[17, 7] - frames[15, 0])
+
+
+def test_aligned_bodies_face_the_camera_whichever_way_they_stood() -> None:
+    layout = LAYOUTS["ntu25"]
+    generator = torch.Generator().manual_seed(0)
+    body = torch.rand(8, 25, 3, generator=generator, dtype=torch.float64) + 1
+    body[:2] = 0  # not there at first
+    body[4, 7] = 0
+    sequence = torch.tensor([0] * 8 + [1] * 8)
+    turn = rotations(torch.tensor([130.0], dtype=torch.float64)).expand(8, 3, 3)
+    both = torch.cat([body, transformed(body, turn)])
+    out = centre_on_hip(both, sequence, 3, layout, align=True)
+    torch.testing.assert_close(out[:8], out[8:])
+    line = sum(out[2, right] - out[2, left] for left, right in layout.sides)
+    assert abs(line[2]) < 1e-12 and line[0] > 0 and (out[4, 7] == 0).all() and (out[2, 0] == 0).all()
+    plain = centre_on_hip(both, sequence, 3, layout)
+    torch.testing.assert_close(out.norm(dim=-1), plain.norm(dim=-1))
+    torch.testing.assert_close(out[..., 1], plain[..., 1])
+
+
+def test_a_body_without_its_sides_is_not_turned() -> None:
+    layout, frames = LAYOUTS["ntu25"], torch.rand(4, 25, 3) + 1
+    frames[:, [left for left, _ in layout.sides]] = 0
+    own = torch.zeros(4, dtype=torch.long)
+    assert torch.equal(centre_on_hip(frames, own, 1, layout, align=True), centre_on_hip(frames, own, 1, layout))
 
 
 def test_interpolation_without_any_padding() -> None:

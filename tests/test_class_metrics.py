@@ -44,7 +44,7 @@ def test_softmax_of_large_logits() -> None:
 
 
 def test_over_seeds() -> None:
-    assert over_seeds([0.5]) == {"mean": 0.5}
+    assert over_seeds([0.5]) == {"values": [0.5], "mean": 0.5}
     found = over_seeds([1.0, 2.0, 3.0])
     assert found["mean"] == 2 and found["std"] == 1
     assert found["ci95"] == pytest.approx(4.303 / np.sqrt(3))

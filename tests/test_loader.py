@@ -144,7 +144,7 @@ def test_ranks_share_every_batch(ranks: int, count: int, own: int, train: bool) 
         whole, parts = alone.batch(plan, index), [data.batch(data.plan(2), index) for data in loaders]
         assert sorted(np.concatenate([p.sequence for p in parts])) == sorted(whole.sequence)
         assert sum(int(p.lengths.sum()) for p in parts) == int(whole.lengths.sum())
-        assert all(p.room == own == len(p.lengths) and p.all_items == len(whole.item) for p in parts)
+        assert all(p.room == own == len(p.lengths) and p.everywhere.items == len(whole.item) for p in parts)
 
 
 def test_ranks_have_batches_with_fewer_sequences_than_ranks() -> None:

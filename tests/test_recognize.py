@@ -142,6 +142,17 @@ def test_semi_takes_the_stores_list_or_draws_one(store: Path, tmp_path: Path, ca
     assert "cover 1 of 2 classes" in caplog.text
 
 
+def test_align_is_kept_with_the_encoder_and_needs_centring(
+    store: Path, pretrained: Path, tmp_path: Path, capsys
+) -> None:
+    run(store, tmp_path / "aligned", "--epochs", "1", "--align", "--init", str(pretrained))
+    assert hf.HiTRS.from_pretrained(tmp_path / "aligned").config.align
+    assert json.loads((tmp_path / "aligned" / "run.json").read_text())["recipe"]["augment"]["rotation"] == 30
+    with pytest.raises(SystemExit) as end:
+        run(store, tmp_path / "paper", "--align", "--preset", "paper")
+    assert end.value.code == 2 and "align needs center" in capsys.readouterr().err
+
+
 def test_hold_out_leaves_the_test_samples_alone(store: Path, tmp_path: Path) -> None:
     run(store, tmp_path / "held", "--hold-out", "subjects:0,1", "--epochs", "1", "--protocol", "knn")
     tested = set(read_scores(tmp_path / "held").names.tolist())

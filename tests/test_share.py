@@ -57,7 +57,7 @@ def test_parts_make_the_whole(preset: str, training: bool, ranks: int) -> None:
         met = []
         for loader in parts:
             part = loader.batch(loader.plan(1), index)
-            assert part.all_sequences == batch.all_sequences == len(batch.sequence) and len(part.lengths) == 12 // ranks
+            assert part.everywhere.sequence.tolist() == batch.sequence.tolist() and len(part.lengths) == 12 // ranks
             own = drawn(part, preset, augment)
             for number, sequence in enumerate(part.sequence.tolist()):
                 place = batch.sequence.tolist().index(sequence)

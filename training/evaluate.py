@@ -1,4 +1,4 @@
-"""Evaluate files of predictions without a model: `python -m training.evaluate --help`."""
+"""Evaluate files of predictions without a model, and export models: `python -m training.evaluate --help`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from .data.records import DataError
+from .grouping import GroupingOptions
 from .runtime import run_subcommand
 
 if TYPE_CHECKING:
@@ -99,7 +100,63 @@ class Fuse:
         print(json.dumps(result | {"samples": len(scores.names), "runs": [str(path) for path in self.runs]}))
 
 
-Command = Annotated[Detection, tyro.conf.subcommand("detection")] | Annotated[Fuse, tyro.conf.subcommand("fuse")]
+@dataclass(kw_only=True)
+class FuseFrames(GroupingOptions):
+    """Fuse the frame scores of several runs of training.detect, or group those of one run anew (docs/detection.md)."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Run folders, or their scores.npz."""
+    weights: tuple[float, ...] | None = None
+    """Of each run; equal unless given. Do not choose them on the streams that are scored."""
+    softmax: bool = False
+    """Average probabilities instead of logits."""
+    out: Path | None = None
+    """A new folder for the fused scores, labels and detections as text, tables and pictures."""
+
+    def run(self) -> None:
+        from .frame_scores import frame_figures, fused_frames, write_frame_results
+        from .grouping import grouping_of
+
+        if not self.runs:
+            raise DataError("fuse-frames takes one or more runs")
+        scores = fused_frames(self.runs, self.weights, self.softmax)
+        scores = scores.grouped(grouping_of(self, float(scores.fps), scores.how()))
+        if self.out is None:
+            result = frame_figures(scores)
+        else:
+            if self.out.exists():
+                raise DataError(f"{self.out} exists already; give another --out")
+            self.out.mkdir(parents=True)
+            result = write_frame_results(self.out, scores)
+        print(json.dumps(result | {"streams": len(scores.names), "runs": [str(path) for path in self.runs]}))
+
+
+@dataclass(kw_only=True)
+class Export:
+    """Write a run's recogniser, detector or encoder as a file that runs without this package (docs/drop_in.md)."""
+
+    run_folder: tyro.conf.Positional[Path]
+    """The finished run."""
+    to: Literal["pt2", "onnx"] = "pt2"
+    """pt2: a program of torch.export; onnx: for onnxruntime and others (extra `export`)."""
+    out: Path | None = None
+    """The file; the default is model.pt2 or model.onnx in the run's folder."""
+
+    def run(self) -> None:
+        from .exporting import LENGTHS, export_run
+
+        out = self.out or self.run_folder / f"model.{self.to}"
+        difference = export_run(self.run_folder, self.to, out)
+        print(f"{out}: agrees with the model on {len(LENGTHS)} lengths to {difference:.1e}", file=sys.stderr)
+        print(json.dumps({"file": str(out), "bytes": out.stat().st_size, "difference": difference}))
+
+
+Command = (
+    Annotated[Detection, tyro.conf.subcommand("detection")]
+    | Annotated[Fuse, tyro.conf.subcommand("fuse")]
+    | Annotated[FuseFrames, tyro.conf.subcommand("fuse-frames")]
+    | Annotated[Export, tyro.conf.subcommand("export")]
+)
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -22,9 +22,9 @@ class Means:
 
     def __init__(self) -> None:
         self.total: dict[str, Tensor] = {}
-        self.weight = 0.0
+        self.weight: float | Tensor = 0.0
 
-    def add(self, metrics: dict[str, Tensor], weight: float = 1.0) -> None:
+    def add(self, metrics: dict[str, Tensor], weight: float | Tensor = 1.0) -> None:
         for name, value in metrics.items():
             value = value.detach().float() * weight
             self.total[name] = self.total[name] + value if name in self.total else value
@@ -38,6 +38,12 @@ class Means:
         out = dict(zip(self.total, values.tolist(), strict=True))
         self.total, self.weight = {}, 0.0
         return out
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"total": self.total, "weight": self.weight}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.total, self.weight = state["total"], state["weight"]
 
 
 def _drop_after(path: Path, step: int) -> None:

@@ -6,22 +6,26 @@ What a step computes is its task's business: `Task.losses` turns a batch into a 
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import nvtx
 import torch
 from torch import Tensor, nn
 
-from .checkpoint import load_checkpoint, save_checkpoint
+from .checkpoint import Saver, load_checkpoint, remove_after
 from .data.loader import Batch, Loader, Plan
-from .data.records import DataError
+from .faults import NonFinite, StopSignals, surviving
 from .log import Means, RunLog
+from .meter import Meter
 from .optim import OptimConfig, lr_at, make_optimizer
-from .runtime import seed_step
+from .profiling import profiled
+from .resume import check_identity
+from .runtime import Stopped, deterministic, seed_step, timed_warm_up
 
 TRAINING, VALIDATION = 0, 1  # streams of random numbers
 SHOWN = ("loss", "lr", "sequences_per_s")
@@ -30,6 +34,8 @@ log = logging.getLogger(__name__)
 
 class Task(Protocol):
     generator: torch.Generator
+    precision: torch.dtype
+    """Of matrix products; float16 makes the loop scale the loss."""
 
     @property
     def model(self) -> nn.Module: ...
@@ -51,6 +57,14 @@ class LoopConfig:
     compile: bool
     identity: dict[str, str]
     """What a checkpoint must share with the run that goes on from it."""
+    name_of: Callable[[np.ndarray], list[str]]
+    """Names of the store's sequences of these numbers, for the report of a fault."""
+    override: Sequence[str] = ()
+    """NAME=VALUE: what of the identity may differ all the same."""
+    keep_best: bool = False
+    """Whether the weights of the lowest validation loss are kept too, in the folder `best`."""
+    profile: int = 0
+    """Steps to profile, near the beginning."""
 
 
 class Position:
@@ -61,7 +75,7 @@ class Position:
         self.plan: Plan = loader.plan(epoch)
 
     def next(self) -> Batch:
-        if self.index == len(self.plan):
+        if self.index >= len(self.plan):
             self.epoch, self.index = self.epoch + 1, 0
             self.plan = self.loader.plan(self.epoch)
         self.index += 1
@@ -74,7 +88,13 @@ class Trainer:
     ) -> None:
         self.task, self.validation, self.optim, self.config, self.run = task, validation, optim, config, run
         self.optimizer = make_optimizer(task.model, optim)
-        self.step = 0
+        device = task.generator.device
+        self.scaler = torch.amp.GradScaler(device.type, enabled=task.precision == torch.float16)
+        self.nonfinite = NonFinite(device, config.name_of)
+        self.means, self.norms, self.best = Means(), Means(), math.inf
+        self.meter = Meter(device)
+        self.saver, self.stop = Saver(run), StopSignals()
+        self.step, self.saved = 0, -1  # saved: the step of the newest checkpoint
         self.position = Position(train)
         self.call: Callable[..., Any] = task.model
         if config.compile:
@@ -86,25 +106,38 @@ class Trainer:
         if state is None:
             log.info("%s has no checkpoint yet: starting from the beginning", self.run)
             return
-        then, now = state["identity"], self.config.identity
-        if differing := [f"{k} ({then.get(k)}, now {now.get(k)})" for k in then | now if then.get(k) != now.get(k)]:
-            raise DataError(f"{self.run} cannot go on, because it was begun with another {', '.join(differing)}")
-        self.task.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step = state["step"]
+        check_identity(self.run, state["identity"], self.config.identity, self.config.override)
+        for name, part in self._parts().items():
+            if state[name]:  # a run in another precision has no scaler
+                part.load_state_dict(state[name])
+        self.step, self.saved, self.best = state["step"], state["step"], state["best"]
         self.position = Position(self.position.loader, state["epoch"], state["index"])
+        remove_after(self.run, self.step)
+        log.info("%s goes on after step %d of %d", self.run, self.step, self.config.steps)
+
+    def _parts(self) -> dict[str, Any]:
+        return {
+            "model": self.task.model,
+            "optimizer": self.optimizer,
+            "scaler": self.scaler,
+            "means": self.means,
+            "norms": self.norms,
+            "nonfinite": self.nonfinite,
+        }
 
     def save(self) -> None:
+        if self.saved == self.step:
+            return
         with nvtx.annotate("checkpoint"):
-            state = {
-                "model": self.task.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
+            state = {name: part.state_dict() for name, part in self._parts().items()} | {
                 "step": self.step,
                 "identity": self.config.identity,
                 "epoch": self.position.epoch,
                 "index": self.position.index,
+                "best": self.best,
             }
-            save_checkpoint(self.run, self.step, state)
+            self.saver.save(self.step, state)
+            self.saved = self.step
 
     def warm_up(self) -> None:
         """Compiles for every capacity, on empty batches, so that no step waits for it."""
@@ -113,44 +146,73 @@ class Trainer:
             self.task.losses(self.call, self.position.loader.empty(size), True)["loss"].backward()
         self.optimizer.zero_grad(set_to_none=True)
 
-    def run_to_end(self, save_model: Callable[[], None]) -> dict[str, float]:
-        """Compiles where that is wanted, and trains with the run's log open; returns what `fit` does."""
-        if self.config.compile and self.step < self.config.steps:
-            log.info(
-                "compiling for %d batch sizes; about a minute each the first time", len(self.position.loader.sizes)
-            )
-            self.warm_up()
-        run_log = RunLog(self.run, self.step, self.config.steps)
-        try:
-            return self.fit(run_log, save_model)
-        finally:
-            run_log.close()
+    def run_to_end(self, save_model: Callable[[Path], None]) -> dict[str, float]:
+        """Compiles where that is wanted, and trains with the run's log open; returns what `fit` does.
 
-    def fit(self, run_log: RunLog, save_model: Callable[[], None]) -> dict[str, float]:
+        `save_model` writes the newest weights to a folder. Raises Stopped where a signal ends it early.
+        """
+        with self.stop, deterministic(self.task.generator.device):
+            if self.config.compile and self.step < self.config.steps:
+                timed_warm_up(self.warm_up, len(self.position.loader.sizes))
+            run_log = RunLog(self.run, self.step, self.config.steps)
+            try:
+                return self.fit(run_log, save_model)
+            except Exception:
+                self.saver.warn()  # what was saved before the fault counts
+                raise
+            finally:
+                with surviving("the end of the log"):
+                    run_log.close()
+
+    def fit(self, run_log: RunLog, save_model: Callable[[Path], None]) -> dict[str, float]:
         """Trains to the end; returns the last validation's metrics and the training speed."""
-        means, speed = Means(), _Speed()
-        metrics: dict[str, float] = {}
-        if self.step == self.config.steps:
-            metrics = self.validate()
-            save_model()
-        while self.step < self.config.steps:
-            sequences = self.train_step(means)
-            self.step += 1
-            speed.count(sequences)
-            if self._due(self.config.log_every):
-                record = means.read() | {"lr": self.lr(self.step - 1)} | speed.read()
-                run_log.record(self.step, "train", record)
-                run_log.progress(self.step, {name: record[name] for name in SHOWN})
-            if self._due(self.config.validate_every):
-                with speed.paused():
-                    metrics = self.validate()
-                run_log.record(self.step, "validation", metrics)
-                run_log.say("validation  " + "  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
-            if self._due(self.config.checkpoint_every):
-                with speed.paused():
-                    self.save()
-                    save_model()
-        return metrics | speed.overall()
+        metrics = self.validate() if self.step == self.config.steps else {}
+        left = self.config.steps - self.step
+        with profiled(self.config.profile, left, self.run, self.task.generator.device) as profiled_step:
+            while self.step < self.config.steps and not self.stop.asked:
+                self.meter.count(self.train_step())
+                self.step += 1
+                with self.meter.paused():
+                    profiled_step()
+                if self._due(self.config.log_every):
+                    self._log(run_log)
+                with self.meter.paused():
+                    if self._due(self.config.validate_every):
+                        metrics = self.validate()
+                        self._keep_best(metrics["loss"], save_model)
+                        with surviving("a line of the log"):
+                            run_log.record(self.step, "validation", metrics)
+                        run_log.say("validation  " + "  ".join(f"{k} {v:.4g}" for k, v in metrics.items()))
+                    if self._due(self.config.checkpoint_every):
+                        self._save_all(save_model)
+        if self.stop.asked:
+            self._save_all(save_model)
+            self.saver.finish()
+            raise Stopped(
+                f"stopped by {self.stop.asked} after step {self.step} of {self.config.steps}, saved in {self.run}: the "
+                f"same command with --resume, and with --run where it was not given, goes on"
+            )
+        self.saver.warn()
+        save_model(self.run)
+        return metrics | self.meter.overall()
+
+    def _log(self, run_log: RunLog) -> None:
+        record = self.means.read() | self.norms.read() | {"lr": self.lr(self.step - 1)} | self.meter.read()
+        record["skipped"] = self.nonfinite.check(self.run)
+        with surviving("a line of the log"):
+            run_log.record(self.step, "train", record)
+        run_log.progress(self.step, {name: record[name] for name in SHOWN})
+
+    def _save_all(self, save_model: Callable[[Path], None]) -> None:
+        with surviving("the newest weights"):
+            save_model(self.run)
+        self.save()  # last, as it goes on in the background
+
+    def _keep_best(self, loss: float, save_model: Callable[[Path], None]) -> None:
+        if self.config.keep_best and loss < self.best:
+            self.best = loss
+            with surviving("the best weights"):
+                save_model(self.run / "best")
 
     def _due(self, every: int) -> bool:
         return self.step % every == 0 or self.step == self.config.steps
@@ -158,31 +220,44 @@ class Trainer:
     def lr(self, step: int) -> float:
         return lr_at(step, self.config.steps, self.config.warmup, self.optim)
 
-    def train_step(self, means: Means) -> int:
-        """One step of the optimiser; returns how many sequences it saw."""
+    def train_step(self) -> list[Batch]:
+        """One step of the optimiser; returns the batches it saw."""
         self.task.model.train()
-        sequences = 0
+        seen, finite = [], torch.ones((), dtype=torch.bool, device=self.task.generator.device)
         for micro in range(self.config.accumulate):
-            with nvtx.annotate("data"):
+            with nvtx.annotate("data"), self.meter.waiting():
                 seed_step(self.config.seed, TRAINING, self.step * self.config.accumulate + micro, self.task.generator)
                 batch = self.position.next()
             with nvtx.annotate("forward"):
                 losses = self.task.losses(self.call, batch, True)
             with nvtx.annotate("backward"):
-                (losses["loss"] / self.config.accumulate).backward()
-            means.add(losses)
-            sequences += len(batch.sequence)
+                self.scaler.scale(losses["loss"] / self.config.accumulate).backward()
+            counted = losses["loss"].detach().isfinite()
+            self.means.add({k: torch.where(counted, v, 0) for k, v in losses.items()}, counted)
+            finite = finite & counted
+            seen.append(batch)
         with nvtx.annotate("optimiser"):
-            self._update()
-        return sequences
+            bad = self._update(finite)
+        self.nonfinite.count(bad, self.step + 1, np.concatenate([batch.sequence for batch in seen]))
+        return seen
 
-    def _update(self) -> None:
+    def _update(self, finite: Tensor) -> Tensor:
+        """Steps, unless the losses are not `finite` or the gradient is not; returns 1 where it did not, else 0."""
+        self.scaler.unscale_(self.optimizer)
+        parameters = [p for p in self.task.model.parameters() if p.grad is not None]
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        bad = 1 - (finite & norm.isfinite()).float()
+        self.norms.add({"grad_norm": torch.where(bad > 0, 0, norm)}, 1 - bad)
         if self.optim.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.task.model.parameters(), self.optim.clip_norm)
+            nn.utils.clip_grads_with_norm_(parameters, self.optim.clip_norm, norm)
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr(self.step)
+        # Fused optimisers read this tensor and leave everything as it is where it is 1: no step waits for the answer.
+        self.optimizer.found_inf = bad  # type: ignore[attr-defined]
         self.optimizer.step()
+        self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
+        return bad
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
@@ -194,45 +269,3 @@ class Trainer:
             batch = self.validation.batch(plan, index)
             means.add(self.task.losses(self.task.model, batch, False), weight=len(batch.sequence))
         return means.read()
-
-
-class _Speed:
-    """Sequences per second of training, without validation and checkpoints, and without the first step."""
-
-    def __init__(self) -> None:
-        self.seconds = self.sequences = 0.0
-        self.recent_seconds = self.recent_sequences = 0.0
-        self.last: float | None = None
-
-    def count(self, sequences: int) -> None:
-        now = time.perf_counter()
-        if self.last is not None:
-            self.recent_seconds += now - self.last
-            self.recent_sequences += sequences
-        self.last = now
-
-    def read(self) -> dict[str, float]:
-        self.seconds += self.recent_seconds
-        self.sequences += self.recent_sequences
-        rate = self.recent_sequences / self.recent_seconds if self.recent_seconds else 0.0
-        self.recent_seconds = self.recent_sequences = 0.0
-        return {"sequences_per_s": rate}
-
-    def overall(self) -> dict[str, float]:
-        self.read()
-        return {"sequences_per_s": self.sequences / self.seconds} if self.seconds else {}
-
-    def paused(self) -> _Pause:
-        return _Pause(self)
-
-
-class _Pause:
-    def __init__(self, speed: _Speed) -> None:
-        self.speed = speed
-
-    def __enter__(self) -> None:
-        self.begin = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        if self.speed.last is not None:
-            self.speed.last += time.perf_counter() - self.begin

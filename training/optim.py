@@ -37,8 +37,8 @@ def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimiz
 
 
 def lr_at(step: int, steps: int, warmup: int, config: OptimConfig) -> float:
-    """Linear from 0 over `warmup` steps, then polynomial to `end_lr` at `steps` (the paper's section 4.1), or by
-    the milestones."""
+    """Linear from 0 over `warmup` steps, then polynomial to `end_lr` at `steps` (the paper's supplement,
+    section 1), or by the milestones."""
     if step < warmup:
         return config.lr * step / warmup
     if config.milestones:

@@ -25,8 +25,18 @@ from .data.records import DataError
 from .data.store import Store
 from .data.stream import Stream
 from .loop import LoopConfig, Trainer
+from .precision import PrecisionName, autocast, precision_of, use_tf32
 from .presets import PretrainRecipe, pretrain_recipe
-from .runtime import check_compiler, demo_store, keep_freed_memory, new_run_folder, pick_device, run
+from .resume import common_identity, flat
+from .runtime import (
+    check_compiler,
+    demo_store,
+    keep_freed_memory,
+    new_run_folder,
+    pick_device,
+    run,
+    use_compile_cache,
+)
 from .setup import (
     ONE_CAPACITY,
     above,
@@ -36,7 +46,9 @@ from .setup import (
     frames_of,
     record_of,
     save_model,
-    write_json,
+    sequence_names,
+    write_metrics,
+    write_record,
 )
 
 DEMO_STEPS = 300
@@ -58,6 +70,8 @@ class Options:
     """Sizes and rules; the default is small on a CPU and paper on CUDA."""
     stream: Literal["joint", "bone", "motion"] = "joint"
     """What the encoder reads: coordinates, their differences along bones, or along time."""
+    dilate: int | None = None
+    """Frames from one frame of a clip to the next; the default is 2, for about 30 frames a second."""
     weights: LossWeights = field(default_factory=LossWeights)
     """Weight of each pretext task; 0 switches it off and skips its work."""
     steps: int | None = None
@@ -82,20 +96,30 @@ class Options:
     the memory, and otherwise a buffer of a quarter of it."""
     compile: bool = False
     """Compile the model with torch.compile; it takes a minute or more before the first step."""
+    precision: PrecisionName | None = None
+    """Of matrix products; the default is bf16 on CUDA and fp32 on a CPU. Weights are float32 always."""
+    tf32: bool = False
+    """On CUDA, round the factors of float32 products to 10 bits."""
     validate_every: int | None = None
     """Steps between validations; the default is a fifth of the steps."""
     checkpoint_every: int = 1000
     """Steps between checkpoints; the last step always has one."""
+    profile: int = 0
+    """Profile so many steps near the beginning: trace.json and profile.txt in the run's folder."""
     resume: bool = False
     """Go on with the run in --run from its newest checkpoint."""
+    override: tuple[str, ...] = ()
+    """NAME=VALUE...: go on though these differ from the run's beginning (docs/training.md says which may)."""
 
 
 class PretrainTask:
     """Turns batches of coordinates into pretext losses."""
 
-    def __init__(self, recipe: PretrainRecipe, weights: LossWeights, device: torch.device, seed: int) -> None:
+    def __init__(
+        self, recipe: PretrainRecipe, weights: LossWeights, device: torch.device, seed: int, precision: torch.dtype
+    ) -> None:
         torch.manual_seed(seed)
-        self.recipe = recipe
+        self.recipe, self.precision = recipe, precision
         self.model = Pretraining(HiTRS(recipe.encoder), recipe.pretext, weights).to(device)
         self.generator = torch.Generator(device)
 
@@ -103,7 +127,7 @@ class PretrainTask:
         recipe = self.recipe
         augmentation = recipe.augment if training else None
         inputs = pretext_input(batch, recipe.encoder, recipe.pretext, augmentation, self.generator)
-        with torch.autocast(batch.frames.device.type, torch.bfloat16, enabled=batch.frames.is_cuda):
+        with autocast(batch.frames.device, self.precision):
             return model(inputs, batch.capacity)
 
 
@@ -113,32 +137,39 @@ def pretrain(options: Options) -> None:
         keep_freed_memory()
     if options.compile:
         check_compiler(device)
+    precision = precision_of(options.precision, device)
+    use_tf32(options.tf32, device)
     store = Store.open(options.data or demo_store())
     recipe = recipe_of(options, store, device)
     train, validation = loaders(options, store, recipe, device)
-    config = loop_config(options, recipe, store, train)
+    counts = len(train.chosen), len(validation.chosen)
+    config = loop_config(options, recipe, store, train, common_identity(store, counts, device, precision, options))
     folder = new_run_folder(options.run, "pretrain", options.resume)
-    task = PretrainTask(recipe, options.weights, device, options.seed)
+    if options.compile:
+        use_compile_cache(folder)
+    task = PretrainTask(recipe, options.weights, device, options.seed, precision)
     trainer = Trainer(task, train, validation, recipe.optim, config, folder)
     if options.resume:
         trainer.resume()
-    write_json(folder / "run.json", record_of("pretrain", options, recipe, store, device))
+    write_record(folder, record_of("pretrain", options, recipe, store, device) | {"seed": options.seed})
     log.info(
         "%s: %d training and %d validation sequences, preset %s, %s",
-        *(store.path, len(train.chosen), len(validation.chosen), options.preset or default_preset(device), device),
+        *(store.path, *counts, options.preset or default_preset(device), device),
     )
-    metrics = trainer.run_to_end(lambda: save_model(folder, task.model))
+    metrics = trainer.run_to_end(lambda folder: save_model(folder, task.model))
     result = {k: round(v, 5) for k, v in metrics.items()} | {"run": str(folder), "steps": config.steps}
     if (folder / "metrics.json").exists():  # of a run that was finished before: its speed was measured then
         result = json.loads((folder / "metrics.json").read_text()) | result
-    write_json(folder / "metrics.json", result)
+    write_metrics(folder, result, task.model)
     print(json.dumps(result))
 
 
 def recipe_of(options: Options, store: Store, device: torch.device) -> PretrainRecipe:
     """The preset with what the command line changes."""
     preset = options.preset or default_preset(device)
-    recipe = pretrain_recipe(preset, store.layout, stream=options.stream, channels=store.channels)
+    at_least("dilate", options.dilate, 1)
+    sizes = {} if options.dilate is None else {"dilate": options.dilate}
+    recipe = pretrain_recipe(preset, store.layout, stream=options.stream, channels=store.channels, **sizes)
     above("lr", options.lr, 0)
     above("batch-size", options.batch_size, 1)
     at_least("seed", options.seed, 0)
@@ -174,7 +205,9 @@ def loaders(options: Options, store: Store, recipe: PretrainRecipe, device: torc
     return loader(training, recipe.augment), loader(~training, None)
 
 
-def loop_config(options: Options, recipe: PretrainRecipe, store: Store, train: Loader) -> LoopConfig:
+def loop_config(
+    options: Options, recipe: PretrainRecipe, store: Store, train: Loader, common: dict[str, str]
+) -> LoopConfig:
     if options.steps is not None and options.epochs is not None:
         raise DataError("--steps and --epochs exclude each other")
     steps = options.steps
@@ -186,6 +219,7 @@ def loop_config(options: Options, recipe: PretrainRecipe, store: Store, train: L
         raise DataError(f"--epochs {options.epochs} is less than one step of {recipe.batch_size} sequences")
     at_least("steps", steps, 1)
     at_least("checkpoint-every", options.checkpoint_every, 1)
+    at_least("profile", options.profile, 0)
     at_least("validate-every", options.validate_every, 1)
     warmup = steps // 30 if options.warmup is None else options.warmup
     if not 0 <= warmup <= steps:
@@ -199,28 +233,17 @@ def loop_config(options: Options, recipe: PretrainRecipe, store: Store, train: L
         checkpoint_every=options.checkpoint_every,
         seed=options.seed,
         compile=options.compile,
-        identity=identity(options, recipe, store)
-        | {
-            "steps": str(steps),
-            "warmup": str(warmup),
-            "buffer": f"{train.stream.held} runs" if train.stream else "all",
-        },
+        profile=options.profile,
+        identity=common
+        | {"split": options.split or store.split_names[0], "seed": str(options.seed)}
+        | flat(options.weights, "weights")
+        | flat(recipe)
+        | {"steps": str(steps), "warmup": str(warmup)}
+        | {"buffer": str(train.stream.held) if train.stream else "all"},
+        name_of=lambda sequences: sequence_names(store, sequences),
+        override=options.override,
+        keep_best=True,
     )
-
-
-def identity(options: Options, recipe: PretrainRecipe, store: Store) -> dict[str, str]:
-    """What decides the numbers of a run, beside the schedule."""
-    encoder = {f"encoder {k}": str(v) for k, v in vars(recipe.encoder).items() if k != "layout"}
-    rest = {k: str(v) for k, v in vars(recipe).items() if k not in ("encoder", "steps")}
-    return {
-        "layout": store.layout.name,
-        "store": store.fingerprint,
-        "split": options.split or store.split_names[0],
-        "seed": str(options.seed),
-        "weights": str(options.weights),
-        **encoder,
-        **rest,
-    }
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -5,6 +5,7 @@ Shape legend: N samples, K classes.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from dataclasses import dataclass
@@ -24,9 +25,21 @@ from .data.store import Store
 from .frozen import linear_probe, nearest_neighbours
 from .loop import LoopConfig, Trainer
 from .recognition import RecognitionRecipe, RecognitionTask, predict
+from .resume import common_identity, flat
 from .samples import Parts, SampleLoaders
 from .scores import Scores, write_results
-from .setup import ONE_CAPACITY, check_stream, load_heads, read_encoder, record_of, save_model, write_json
+from .setup import (
+    ONE_CAPACITY,
+    check_stream,
+    load_heads,
+    or_data_error,
+    read_encoder,
+    record_of,
+    save_model,
+    sequence_names,
+    write_metrics,
+    write_record,
+)
 
 if TYPE_CHECKING:
     from .recognize import Options
@@ -43,26 +56,39 @@ class Job:
     recipe: RecognitionRecipe
     preset: str
     device: torch.device
+    precision: torch.dtype
 
     def task(self, seed: int) -> RecognitionTask:
         """A new model with this seed's random weights."""
         torch.manual_seed(seed)
-        encoder = encoder_of(self.options, self.store, self.preset, self.device)
-        return RecognitionTask(encoder, len(self.store.classes), self.store.sample_label, self.recipe, self.device)
+        encoder = start_of(self.options, self.store, self.preset, self.device)
+        classes, labels = self.store.classes, self.store.sample_label
+        return RecognitionTask(encoder, classes, labels, self.recipe, self.device, self.precision)
 
 
-def encoder_of(options: Options, store: Store, preset: str, device: torch.device) -> HiTRS:
-    """The encoder of --init, or a new one for the store's layout."""
-    if options.init is None:
-        stream = options.stream or "joint"
+def start_of(options: Options, store: Store, preset: str, device: torch.device) -> HiTRS:
+    """What recognition starts from: `encoder_of`; --align changes what it reads, not its weights."""
+    encoder = encoder_of(options.init, options.stream, store, preset, device)
+    if not options.align:
+        return encoder
+    config = or_data_error(dataclasses.replace, encoder.config, align=True)
+    aligned = HiTRS(config).to(device)  # a new one, since an encoder is saved with the configuration it was made with
+    aligned.load_state_dict(encoder.state_dict())
+    return aligned
+
+
+def encoder_of(init: Path | None, stream: str | None, store: Store, preset: str, device: torch.device) -> HiTRS:
+    """The encoder of the run `init`, or a new one for the store's layout, of this `stream` (joint)."""
+    if init is None:
+        stream = stream or "joint"
         check_stream(store, stream)
         config = HiTRSConfig.preset(preset, store.layout, stream=stream, channels=store.channels)
         return HiTRS(config).to(device)
-    encoder = read_encoder(options.init).to(device)
-    if options.stream not in (None, encoder.config.stream):
+    encoder = read_encoder(init).to(device)
+    if stream not in (None, encoder.config.stream):
         raise DataError(
-            f"{options.init} was trained on the {encoder.config.stream} stream; --stream {options.stream} needs a run "
-            f"that was pre-trained on it"
+            f"{init} was trained on the {encoder.config.stream} stream; --stream {stream} needs a run that was "
+            f"pre-trained on it"
         )
     return encoder
 
@@ -73,7 +99,8 @@ def run_seed(job: Job, seed: int, folder: Path) -> dict[str, Any]:
         return json.loads((folder / "metrics.json").read_text())
     begin = time.perf_counter()
     task = job.task(seed)
-    write_json(folder / "run.json", describe(job, seed))
+    if job.options.protocol in ("linear", "knn", "test"):
+        write_record(folder, describe(job, seed))
     test = job.loaders(job.parts.test, job.recipe.batch_size, None, seed)
     if job.options.protocol in ("linear", "knn"):
         samples, logits = frozen_scores(job, task, test, seed, folder)
@@ -87,7 +114,7 @@ def run_seed(job: Job, seed: int, folder: Path) -> dict[str, Any]:
     labels, classes = job.store.sample_label[samples], np.array(job.store.classes)
     scores = Scores(names, logits.astype(np.float32), labels, classes)
     result = write_results(folder, scores) | {"seconds": round(time.perf_counter() - begin, 1), "run": str(folder)}
-    write_json(folder / "metrics.json", result)
+    write_metrics(folder, result, task.model)
     return result
 
 
@@ -106,23 +133,27 @@ def fine_tune(job: Job, task: RecognitionTask, test: Loader, seed: int, folder: 
         checkpoint_every=options.checkpoint_every,
         seed=seed,
         compile=options.compile,
-        identity=identity(job, task, steps, seed),
+        profile=options.profile,
+        identity=identity(job, task, (len(train.chosen), len(test.chosen)), steps, seed),
+        name_of=lambda sequences: sequence_names(job.store, sequences),
+        override=options.override,
     )
     trainer = Trainer(task, train, test, recipe.optim, config, folder)
     if options.resume:
         trainer.resume()
-    trainer.run_to_end(lambda: save_model(folder, task.model))
+    write_record(folder, describe(job, seed))
+    trainer.run_to_end(lambda where: save_model(where, task.model))
 
 
-def identity(job: Job, task: RecognitionTask, steps: int, seed: int) -> dict[str, str]:
-    """What decides the numbers of a run."""
+def identity(job: Job, task: RecognitionTask, counts: tuple[int, int], steps: int, seed: int) -> dict[str, str]:
+    """What decides the numbers of a run. `counts`: training and test sequences."""
     return {
-        "store": job.store.fingerprint,
+        **common_identity(job.store, counts, job.device, job.precision, job.options),
         "seed": str(seed),
         "steps": str(steps),
         "init": str(job.options.init),
-        **{f"encoder {k}": str(v) for k, v in vars(task.model.encoder.config).items()},
-        **{k: str(v) for k, v in vars(job.recipe).items()},
+        **flat(task.model.encoder.config, "encoder"),
+        **flat(job.recipe),
         **job.parts.about,
     }
 

@@ -6,7 +6,7 @@ Shape legend: M samples of the store, N samples of a batch, B sequences, F frame
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from .data.augment import AugmentConfig, rotations, transformed
 from .data.loader import Batch, Loader
 from .data.pipeline import model_frames
 from .optim import OptimConfig
+from .precision import autocast
 
 NO_LABEL = -100  # rows of padding, which the loss leaves out
 
@@ -64,7 +65,7 @@ def recognition_recipe(preset: str, pretrained: bool) -> RecognitionRecipe:
         optim = OptimConfig(4e-4, milestones=milestones)
         return RecognitionRecipe(AugmentConfig.preset("authors"), optim, 32, 4, epochs, 0.0, 2)
     return RecognitionRecipe(
-        AugmentConfig.preset("small"), OptimConfig(1e-3), 32, 1, 15, 0.1, None, least_steps=300, turns=4
+        AugmentConfig.preset("small"), OptimConfig(1e-3), 32, 1, 30, 0.1, None, least_steps=300, turns=4
     )
 
 
@@ -76,9 +77,15 @@ class RecognitionTask:
     """Batches of whole samples to cross-entropy and top-1 accuracy. `labels` `[M]`: the store's."""
 
     def __init__(
-        self, encoder: HiTRS, classes: int, labels: np.ndarray, recipe: RecognitionRecipe, device: torch.device
+        self,
+        encoder: HiTRS,
+        classes: Sequence[str],
+        labels: np.ndarray,
+        recipe: RecognitionRecipe,
+        device: torch.device,
+        precision: torch.dtype,
     ) -> None:
-        self.recipe = recipe
+        self.recipe, self.precision = recipe, precision
         self.labels = labels
         self.model = Recognizer(encoder, classes, recipe.bodies).to(device)
         self.generator = torch.Generator(device)
@@ -90,16 +97,16 @@ class RecognitionTask:
         padded = np.full(batch.room, NO_LABEL)
         padded[: len(batch.item)] = self.labels[batch.item]
         labels = torch.from_numpy(padded).to(frames.device, non_blocking=True)
-        logits = logits_of(model, frames, batch)
+        logits = logits_of(model, frames, batch, self.precision)
         smoothing = recipe.label_smoothing if training else 0.0
         loss = fn.cross_entropy(logits, labels, ignore_index=NO_LABEL, label_smoothing=smoothing)
         right = (logits.argmax(-1) == labels).sum() / max(len(batch.item), 1)
         return {"loss": loss, "top1": right}
 
 
-def logits_of(model: Callable[..., Any], frames: Tensor, batch: Batch) -> Tensor:
+def logits_of(model: Callable[..., Any], frames: Tensor, batch: Batch, precision: torch.dtype) -> Tensor:
     """`[N, classes]` float32."""
-    with torch.autocast(frames.device.type, torch.bfloat16, enabled=frames.is_cuda):
+    with autocast(frames.device, precision):
         return model(frames, batch.lengths, batch.owner, batch.room, batch.capacity).float()
 
 
@@ -125,10 +132,8 @@ def view_scores(task: RecognitionTask, frames: Tensor, batch: Batch) -> Tensor:
     """`[N, classes]`: logits, or of several turns about the vertical, evenly spread within the training's rotation."""
     views = task.recipe.views
     if views == 1:
-        return logits_of(task.model, frames, batch)
+        return logits_of(task.model, frames, batch, task.precision)
     turns = torch.linspace(-task.recipe.augment.rotation, task.recipe.augment.rotation, views, device=frames.device)
-    each = [
-        logits_of(task.model, transformed(frames, rotations(turn[None]).expand(len(frames), 3, 3)), batch)
-        for turn in turns
-    ]
+    turned = (transformed(frames, rotations(turn[None]).expand(len(frames), 3, 3)) for turn in turns)
+    each = [logits_of(task.model, view, batch, task.precision) for view in turned]
     return torch.stack(each).log_softmax(-1).logsumexp(0) - math.log(views)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,13 +13,22 @@ import tyro
 
 from .data.records import DataError
 from .data.store import Store
-from .metrics.classes import over_seeds
-from .protocols import Job, encoder_of, run_seed
+from .precision import PrecisionName, precision_of, use_tf32
+from .protocols import Job, run_seed, start_of
 from .recognition import RecognitionRecipe, recognition_recipe
-from .runtime import check_compiler, demo_store, keep_freed_memory, new_run_folder, pick_device, run
+from .runtime import (
+    check_compiler,
+    demo_store,
+    keep_freed_memory,
+    new_run_folder,
+    pick_device,
+    run,
+    use_compile_cache,
+)
 from .samples import Labels, SampleLoaders, parts_of
-from .setup import above, at_least, default_preset, run_record, write_json
+from .setup import above, at_least, check_classes, check_seeds, default_preset, run_seeds
 
+ALIGNED_ROTATION = 30.0  # degrees, of the first frame's facing from skeletons that shake
 log = logging.getLogger(__name__)
 
 
@@ -50,6 +58,9 @@ class Options:
     """Map the data's joints onto the layout of --init by their names."""
     stream: Literal["joint", "bone", "motion"] | None = None
     """What the encoder reads; the default is what --init was trained on, or joint."""
+    align: bool = False
+    """Turn every sequence about the vertical so that its body faces the camera at first, in training and testing;
+    augmentation that turns sequences then stays within 30 degrees. For encoders that centre (small)."""
     preset: Literal["paper", "authors", "small"] | None = None
     """Sizes, schedule and rules; the default is small on a CPU and paper on CUDA. Sizes are those of --init."""
     bodies: int | None = None
@@ -74,10 +85,18 @@ class Options:
     """cpu or cuda; the default is CUDA where there is one."""
     compile: bool = False
     """Compile the model with torch.compile; it takes a minute or more before the first step."""
+    precision: PrecisionName | None = None
+    """Of matrix products; the default is bf16 on CUDA and fp32 on a CPU. Weights are float32 always."""
+    tf32: bool = False
+    """On CUDA, round the factors of float32 products to 10 bits."""
     checkpoint_every: int = 1000
     """Steps between checkpoints; the last step always has one."""
+    profile: int = 0
+    """Profile so many steps near the beginning: trace.json and profile.txt in the run's folder."""
     resume: bool = False
     """Go on with the run in --run."""
+    override: tuple[str, ...] = ()
+    """NAME=VALUE...: go on though these differ from the run's beginning (docs/training.md says which may)."""
     predict: tuple[Path, ...] = ()
     """RUN FILE...: name the actions in these recordings (.skeleton, .npy, .npz, .csv, .json) with a finished run; of
     the other options only --device counts."""
@@ -88,35 +107,27 @@ def recognize(options: Options) -> None:
     if device.type == "cpu":
         keep_freed_memory()
     check_options(options)
+    precision = precision_of(options.precision, device)
+    use_tf32(options.tf32, device)
     store = Store.open(options.data or demo_store())
     parts = parts_of(store, options.split, options.hold_out, labels_of(options))
     preset = options.preset or default_preset(device)
     recipe = recipe_of(options, preset)
-    encoder = encoder_of(options, store, preset, device)
+    encoder = start_of(options, store, preset, device)
     loaders = SampleLoaders(store, encoder, device, options.map_joints)
     if options.init is not None and options.protocol == "test":
         check_classes(options.init, store.classes)
     if options.compile:
         check_compiler(device)
     folder = new_run_folder(options.run, "recognize", options.resume)
+    if options.compile:
+        use_compile_cache(folder)
     log.info(
         "%s: %d training and %d test samples, %s, preset %s, %s",
         *(store.path, parts.train.sum(), parts.test.sum(), options.protocol, preset, device),
     )
-    job = Job(options, store, parts, loaders, recipe, preset, device)
-    results = []
-    for seed in options.seeds:
-        own = folder if len(options.seeds) == 1 else folder / f"seed-{seed}"
-        own.mkdir(exist_ok=True)
-        results.append(run_seed(job, seed, own))
-    result = results[0]
-    if len(results) > 1:
-        names = [k for k, v in result.items() if isinstance(v, float)]
-        spread = {name: over_seeds([r[name] for r in results]) for name in names}
-        result = {name: spread[name]["mean"] for name in names} | {"seeds": spread}
-    result = result | {"run": str(folder)}
-    write_json(folder / "metrics.json", result)
-    print(json.dumps(result))
+    job = Job(options, store, parts, loaders, recipe, preset, device, precision)
+    run_seeds(options.seeds, folder, lambda seed, own: run_seed(job, seed, own))
 
 
 def check_options(options: Options) -> None:
@@ -125,12 +136,12 @@ def check_options(options: Options) -> None:
     for name in ("batch_size", "views", "k", "checkpoint_every"):
         at_least(name.replace("_", "-"), getattr(options, name), 1)
     at_least("bodies", options.bodies, 0)
+    at_least("profile", options.profile, 0)
     if options.fraction is not None and not 0 < options.fraction <= 1:
         raise DataError(f"--fraction is {options.fraction}; it must be above 0 and at most 1")
     if options.label_smoothing is not None and not 0 <= options.label_smoothing < 1:
         raise DataError(f"--label-smoothing is {options.label_smoothing}; it must be in 0 to 1, 1 excluded")
-    if not options.seeds or min(options.seeds) < 0 or len(set(options.seeds)) < len(options.seeds):
-        raise DataError(f"--seeds are {options.seeds}; give different numbers, none negative")
+    check_seeds(options.seeds)
     if options.protocol == "test" and options.init is None:
         raise DataError("--protocol test needs --init RUN, the recogniser to test")
     if options.protocol == "supervised" and options.fraction not in (None, 1):
@@ -156,20 +167,13 @@ def recipe_of(options: Options, preset: str) -> RecognitionRecipe:
         changes["bodies"] = options.bodies or None
     if options.lr is not None:
         changes["optim"] = dataclasses.replace(recipe.optim, lr=options.lr)
+    if options.align:
+        turns = min(ALIGNED_ROTATION, recipe.augment.rotation)
+        changes["augment"] = dataclasses.replace(recipe.augment, rotation=turns)
     recipe = dataclasses.replace(recipe, **changes)
     if recipe.views > 1 and not recipe.augment.rotation:
         raise DataError("--views is for presets that train with rotations (small)")
     return recipe
-
-
-def check_classes(folder: Path, classes: list[str]) -> None:
-    """DataError unless the folder holds a finished run with these classes."""
-    own = run_record(folder)["classes"]
-    if own != classes:
-        raise DataError(
-            f"{folder} names {len(own)} classes ({', '.join(own[:3])}, ...) and the store has {len(classes)} "
-            f"({', '.join(classes[:3])}, ...); they must be the same ones in the same order"
-        )
 
 
 def main(args: Sequence[str] | None = None) -> None:

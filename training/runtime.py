@@ -11,12 +11,14 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.utils.deterministic
 import tyro
 
 import hitrs_fast
@@ -27,8 +29,14 @@ BAD_INPUT = 2
 INTERRUPTED = 130  # as shells report it
 CACHE_VARIABLE = "HITRS_FAST_CACHE"
 DEMO_STORE = "demo-1.zarr"  # the number goes up when the generator changes
+CPU_INFO = Path("/proc/cpuinfo")
+PACKAGES = ("torch", "triton", "numpy", "zarr", "safetensors", "tyro", "huggingface-hub")
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 log = logging.getLogger(__name__)
+
+
+class Stopped(Exception):
+    """A run was asked to stop and has saved its state. The text says how to go on; the exit code is 0."""
 
 
 def run(main: Callable[[], None]) -> None:
@@ -39,6 +47,8 @@ def run(main: Callable[[], None]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         main()
+    except Stopped as stop:
+        print(stop, file=sys.stderr)
     except (DataError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(BAD_INPUT) from None
@@ -88,12 +98,48 @@ def set_allocator(mappings: int, trim_threshold: int) -> None:
 
 def check_compiler(device: torch.device) -> None:
     """torch.compile on a CPU needs a C++ compiler: say so before it fails deep inside."""
-    candidates = [os.environ.get("CXX", ""), "g++", "clang++", "cl"]
-    if device.type == "cpu" and not any(c and shutil.which(c) for c in candidates):
+    compiler = os.environ.get("CXX") or ("cl" if os.name == "nt" else "g++")  # as torch looks for it
+    if device.type == "cpu" and not shutil.which(compiler):
         raise DataError(
-            "--compile needs a C++ compiler (g++ or clang++) and found none: install one "
-            "(Debian and Ubuntu: apt install g++), or leave --compile out"
+            f"--compile needs a C++ compiler and finds no {compiler}: install one (Debian and Ubuntu: apt install g++; "
+            f"conda: conda install gxx), or name another in the variable CXX, or leave --compile out"
         )
+
+
+def use_compile_cache(run: Path) -> None:
+    """Compiled code goes beside the runs, unless TORCHINDUCTOR_CACHE_DIR says where: the next start finds it."""
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str((run.parent / ".compile-cache").resolve()))
+
+
+def timed_warm_up(warm_up: Callable[[], None], sizes: int) -> None:
+    """Compiles, and says how long that will take and took."""
+    log.info(
+        "compiling for %d batch size%s: one to two minutes each on a CPU the first time, a fraction of it with what "
+        "%s holds by then",
+        *(sizes, "s" * (sizes > 1), os.environ.get("TORCHINDUCTOR_CACHE_DIR", "torch's cache")),
+    )
+    begin = time.perf_counter()
+    warm_up()
+    log.info("compiled in %.0f s", time.perf_counter() - begin)
+
+
+@contextlib.contextmanager
+def deterministic(device: torch.device) -> Iterator[None]:
+    """Operations give the same bits each time within it.
+
+    On CUDA, operations that have no such form warn instead of failing.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS refuses the mode without
+    former = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    filled = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
+    # Filling new memory would cost time, and nothing here reads it unwritten.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(former[0], warn_only=former[1])
+        torch.utils.deterministic.fill_uninitialized_memory = filled  # type: ignore[attr-defined]
 
 
 def demo_store() -> Path:
@@ -124,23 +170,46 @@ def new_run_folder(path: Path | None, command: str, resume: bool) -> Path:
 
 def environment(device: torch.device) -> dict[str, Any]:
     """What a run should be able to say about where it ran."""
-    commit = None
-    if shutil.which("git"):
-        here = Path(__file__).parent
-        found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
-        commit = found.stdout.strip() or None
+    gpu = torch.cuda.get_device_properties(device) if device.type == "cuda" else None
     return {
         "command": sys.argv,
         "hitrs_fast": hitrs_fast.__version__,
-        "commit": commit,
+        "commit": commit(),
         "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
+        "versions": {name: version(name) for name in PACKAGES},
+        "cuda": torch.version.cuda,
         "platform": platform.platform(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",
+        "host": platform.node(),
+        "cpu": {"name": cpu_name(), "cores": os.cpu_count()},
+        "gpu": {"name": gpu.name, "memory": gpu.total_memory, "of": torch.cuda.device_count()} if gpu else None,
         "threads": torch.get_num_threads(),
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
+
+
+def version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def commit() -> str | None:
+    """The commit of the checkout that this code runs from, with + after it where tracked files were changed."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(Path(__file__).resolve().parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+    if not shutil.which("git") or not git("ls-files", Path(__file__).name):  # an environment within another checkout
+        return None
+    return git("rev-parse", "HEAD") + "+" * bool(git("status", "--porcelain", "--untracked-files=no"))
+
+
+def cpu_name() -> str:
+    lines = CPU_INFO.read_text().splitlines() if CPU_INFO.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
 
 
 def seed_step(seed: int, stream: int, step: int, generator: torch.Generator) -> None:

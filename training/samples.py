@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from hitrs_fast import HiTRS, joint_mapping
 from hitrs_fast.mapping import check_layout
@@ -21,7 +22,7 @@ from .data.loader import QUANTILES, Loader
 from .data.records import UNKNOWN, DataError
 from .data.splits import rule_columns, selected
 from .data.store import Store
-from .setup import frames_of
+from .setup import frames_of, or_data_error
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ def parts_of(store: Store, split: str | None, hold_out: str | None, labels: Labe
     train, test = store.split(name) & usable, ~store.split(name) & usable
     about = {"split": name}
     if hold_out is not None:
-        held = _held_out(store, hold_out)
+        held = held_out(store, hold_out)
         train, test = train & ~held, train & held
         about["hold out"] = hold_out
     for what, part in (("training", train), ("test", test)):
@@ -79,7 +80,7 @@ def parts_of(store: Store, split: str | None, hold_out: str | None, labels: Labe
     return Parts(train, test, about)
 
 
-def _held_out(store: Store, rule: str) -> np.ndarray:
+def held_out(store: Store, rule: str) -> np.ndarray:
     """`[M]` bool: samples that KEY:VALUES names."""
     columns = rule_columns(store.sample_label, store.sample_subject, store.sample_camera, store.sample_setup)
     return selected(f"hold-out={rule}", store.names, columns)[1]
@@ -113,22 +114,7 @@ class SampleLoaders:
 
     def __init__(self, store: Store, encoder: HiTRS, device: torch.device, map_joints: bool) -> None:
         self.store, self.windows = store, encoder.windows()
-        config = encoder.config
-        if store.channels != config.channels:
-            raise DataError(
-                f"{store.path} has {store.channels} coordinates a joint and the encoder reads {config.channels}"
-            )
-        mapping = None
-        if map_joints:
-            mapping = _or_data_error(joint_mapping, store.layout, config.layout)
-        else:
-            _or_data_error(check_layout, config.layout, store.layout, store.path)
-        frames = frames_of(store, device)
-        if isinstance(frames, int):
-            raise DataError(f"{store.path} does not fit into half of the memory of {device}, which recognition needs")
-        self.frames = frames if mapping is None else mapping.apply(frames)
-        if mapping is not None and mapping.missing:
-            log.warning("the data have no %s: these joints stay empty", ", ".join(mapping.missing))
+        self.frames = frames_for(encoder, store, device, map_joints)
 
     def __call__(
         self,
@@ -147,8 +133,23 @@ class SampleLoaders:
         )  # fmt: skip
 
 
-def _or_data_error(function, *args):
-    try:
-        return function(*args)
-    except ValueError as error:
-        raise DataError(str(error)) from error
+def frames_for(encoder: HiTRS, store: Store, device: torch.device, map_joints: bool) -> Tensor:
+    """All frames of the store on the device, in the encoder's layout; `map_joints` as in `SampleLoaders`."""
+    config = encoder.config
+    if store.channels != config.channels:
+        raise DataError(
+            f"{store.path} has {store.channels} coordinates a joint and the encoder reads {config.channels}"
+        )
+    mapping = None
+    if map_joints:
+        mapping = or_data_error(joint_mapping, store.layout, config.layout)
+    else:
+        or_data_error(check_layout, config.layout, store.layout, store.path)
+    frames = frames_of(store, device)
+    if isinstance(frames, int):
+        raise DataError(f"{store.path} does not fit into half of the memory of {device}, which this command needs")
+    if mapping is None:
+        return frames
+    if mapping.missing:
+        log.warning("the data have no %s: these joints stay empty", ", ".join(mapping.missing))
+    return mapping.apply(frames)

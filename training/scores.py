@@ -6,6 +6,8 @@ A `scores.npz` holds `names` [N] str, `logits` [N, K] float32, `labels` [N] int6
 from __future__ import annotations
 
 import csv
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,14 +34,19 @@ def read_scores(path: Path) -> Scores:
     file = path / FILE if path.is_dir() else path
     if not file.is_file():
         raise DataError(f"{file}: there are no scores; training.recognize writes them at its end")
-    try:
-        with np.load(file, allow_pickle=False) as arrays:
-            scores = Scores(*(arrays[key] for key in Scores._fields))
-    except (KeyError, ValueError, OSError, EOFError) as error:
-        raise DataError(f"{file}: is not a file of scores, or is damaged ({error})") from error
+    scores = Scores(*read_arrays(file, Scores._fields))
     if scores.logits.shape != (len(scores.names), len(scores.classes)) or len(scores.labels) != len(scores.names):
         raise DataError(f"{file}: names, logits, labels and classes do not fit together")
     return scores
+
+
+def read_arrays(file: Path, keys: Sequence[str]) -> list[np.ndarray]:
+    """These arrays of an `.npz`. DataError if one is missing or the file is damaged."""
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            return [arrays[key] for key in keys]
+    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{file}: is not a file of such scores, or is damaged ({error})") from error
 
 
 def fused(paths: Sequence[Path], weights: Sequence[float] | None, use_softmax: bool) -> Scores:

@@ -6,24 +6,30 @@ import contextlib
 import dataclasses
 import json
 import logging
+import shutil
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from hitrs_fast import HiTRS
+from hitrs_fast.hub import HEADS, HubHead, heads_of
 
 from .data.records import DataError
 from .data.store import Store
 from .data.stream import fits, memory_of
+from .metrics.classes import over_seeds
 from .runtime import environment
 
 ONE_CAPACITY = (0.99,)  # of random batches: the only one to compile for, where that takes a CPU minutes
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 def default_preset(device: torch.device) -> str:
@@ -39,6 +45,14 @@ def above(option: str, value: float | None, limit: float) -> None:
 def at_least(option: str, value: float | None, least: float) -> None:
     if value is not None and value < least:
         raise DataError(f"--{option} is {value}; it must be at least {least}")
+
+
+def or_data_error(function: Callable[..., T], *args: Any, **options: Any) -> T:
+    """What the function returns; its ValueError becomes a DataError, which ends a command with one sentence."""
+    try:
+        return function(*args, **options)
+    except ValueError as error:
+        raise DataError(str(error)) from error
 
 
 def check_stream(store: Store, stream: str) -> None:
@@ -60,15 +74,32 @@ def frames_of(store: Store, device: torch.device, buffer_gb: float | None = None
 
 
 def save_model(folder: Path, model: nn.Module) -> None:
-    """The newest weights: the encoder for `HiTRS.from_pretrained(folder)`, the heads beside it."""
-    model.encoder.save_pretrained(folder)  # type: ignore[operator, union-attr]
-    heads = {k: t.contiguous() for k, t in model.state_dict().items() if not k.startswith("encoder.")}
-    save_file(heads, folder / "heads.safetensors")
+    """The newest weights, for `from_pretrained(folder)` of the model's class and of the encoder; each file whole.
+
+    Pretext heads are for going on with the training alone: they do not say how they are rebuilt.
+    """
+    partial = folder / "weights.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    saved = model if isinstance(model, HubHead) else model.encoder
+    saved.save_pretrained(partial, model_card_kwargs={"run": folder})  # type: ignore[operator, union-attr]
+    if saved is not model:
+        save_file(heads_of(model), partial / HEADS)
+    for file in partial.iterdir():
+        file.replace(folder / file.name)
+    partial.rmdir()
+
+
+def write_metrics(folder: Path, result: dict[str, Any], model: nn.Module) -> None:
+    """The run's figures, and the model card with them where the run has saved its weights."""
+    write_json(folder / "metrics.json", result)
+    if (folder / "README.md").exists():
+        saved = model if isinstance(model, HubHead) else model.encoder
+        saved.generate_model_card(run=folder).save(folder / "README.md")  # type: ignore[operator, union-attr]
 
 
 def load_heads(model: nn.Module, folder: Path) -> None:
     """The heads that `save_model` has written, into a model with the same ones."""
-    model.load_state_dict(load_file(folder / "heads.safetensors"), strict=False)
+    model.load_state_dict(load_file(folder / HEADS), strict=False)
 
 
 def record_of(command: str, options: Any, recipe: Any, store: Store, device: torch.device) -> dict[str, Any]:
@@ -83,7 +114,28 @@ def record_of(command: str, options: Any, recipe: Any, store: Store, device: tor
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=1, default=str) + "\n")
+    """Whole or not at all: a run may be killed while it writes."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=1, default=str) + "\n")
+    partial.replace(path)
+
+
+def write_record(folder: Path, record: dict[str, Any]) -> None:
+    """Writes `run.json`; where a run goes on, it keeps the environments of its earlier parts."""
+    file = folder / "run.json"
+    if file.exists():
+        former = json.loads(file.read_text())
+        record = record | {"earlier": [*former.get("earlier", []), former["environment"]]}
+    write_json(file, record)
+
+
+def sequence_names(store: Store, sequences: np.ndarray) -> list[str]:
+    """Names of sequences: that of the sample, and where it has several bodies the body's."""
+    several = np.bincount(store.sequence_sample)[store.sequence_sample[sequences]] > 1
+    return [
+        store.names[store.sequence_sample[number]] + f" body {store.sequence_body[number]}" * bool(more)
+        for number, more in zip(sequences.tolist(), several, strict=True)
+    ]
 
 
 def read_encoder(folder: Path) -> HiTRS:
@@ -98,9 +150,45 @@ def read_encoder(folder: Path) -> HiTRS:
         raise DataError(f"{folder}: its encoder cannot be read ({error})") from error
 
 
-def run_record(folder: Path) -> dict[str, Any]:
+def run_record(folder: Path, command: str = "recognize") -> dict[str, Any]:
+    """The `run.json` of a finished run of `training.<command>`; DataError if the folder is none."""
     file = folder / "run.json"
     record = json.loads(file.read_text()) if file.exists() else {}
-    if record.get("command") != "recognize" or not (folder / "heads.safetensors").exists():
-        raise DataError(f"{folder} is not a finished run of training.recognize, so it has no classifier")
+    if record.get("command") != command or not (folder / HEADS).exists():
+        raise DataError(f"{folder} is not a finished run of training.{command}, so it has no classifier")
     return record
+
+
+def check_classes(folder: Path, classes: list[str], command: str = "recognize") -> None:
+    """DataError unless the folder holds a finished run with these classes."""
+    own = run_record(folder, command)["classes"]
+    if own != classes:
+        raise DataError(
+            f"{folder} names {len(own)} classes ({', '.join(own[:3])}, ...) and the store has {len(classes)} "
+            f"({', '.join(classes[:3])}, ...); they must be the same ones in the same order"
+        )
+
+
+def check_seeds(seeds: Sequence[int]) -> None:
+    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise DataError(f"--seeds are {seeds}; give different numbers, none negative")
+
+
+def run_seeds(seeds: Sequence[int], folder: Path, run_one: Callable[[int, Path], dict[str, Any]]) -> None:
+    """A run for each seed, with several in folders seed-N; their figures, or mean and spread, as JSON.
+
+    `run_one` takes a seed and its folder and gives its figures.
+    """
+    results = []
+    for seed in seeds:
+        own = folder if len(seeds) == 1 else folder / f"seed-{seed}"
+        own.mkdir(exist_ok=True)
+        results.append(run_one(seed, own))
+    result = results[0]
+    if len(results) > 1:
+        names = [k for k, v in result.items() if isinstance(v, float)]
+        spread = {name: over_seeds([r[name] for r in results]) for name in names}
+        result = {name: spread[name]["mean"] for name in names} | {"seeds": spread}
+    result = result | {"run": str(folder)}
+    write_json(folder / "metrics.json", result)
+    print(json.dumps(result))

@@ -1,4 +1,4 @@
-"""Augmentation of ragged batches on their device (the paper's section 4.1; the authors' ranges).
+"""Augmentation of ragged batches on their device (the paper's supplement, section 1; the authors' ranges).
 
 An augmented sequence gets one spatial operation (scale, noise or shear) and then one temporal one (interpolation or a
 crop). Crops set the lengths, so the loader draws them, and tells here which sequences are augmented and which

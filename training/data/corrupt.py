@@ -1,7 +1,7 @@
 """What the pretext tasks do to a ragged batch: corrupted joints, clips with swapped frames, videos with swapped clips.
 
 All of it is tensor code on the batch's device, drawn from an explicit generator, without a loop over samples, frames
-or joints and without waiting for the device. The rules are those of the paper's section 3.3 and of the authors' code,
+or joints and without waiting for the device. The rules are those of the paper's section 3.2 and of the authors' code,
 as `PretextConfig` tells them apart.
 
 Shape legend: F frames (capacity), J joints, C coordinates, B sequences, K clips (capacity), w frames of a clip.

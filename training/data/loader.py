@@ -53,9 +53,26 @@ class Batch(NamedTuple):
     item: np.ndarray  # [items] int64: number of each item in the store: of the sample, or of the sequence
     room: int  # items that a batch may have
     source: Tensor  # [F] int64: where each row lies among the loader's frames; 0 for padding
+    filled: int  # rows that are not padding
     share: Share | None  # where this rank's part lies in the whole batch; None where it is the whole
-    all_sequences: int  # on all ranks
-    all_items: int
+    everywhere: Everywhere
+
+
+class Everywhere(NamedTuple):
+    """What the parts of all ranks hold together."""
+
+    sequence: np.ndarray  # [n] int64: number of each sequence in the store
+    items: int
+    clips: int
+
+
+class Pieces(NamedTuple):
+    """An epoch's pieces before crops, item after item."""
+
+    which: np.ndarray  # [P] which of the chosen sequences
+    within: np.ndarray  # [P] its first frame in the sequence
+    length: np.ndarray  # [P] frames
+    first: np.ndarray  # [items + 1] the first piece of each item
 
 
 @dataclass
@@ -127,12 +144,11 @@ class Loader:
     def _clips(self, lengths: np.ndarray) -> np.ndarray:
         return clip_counts(torch.from_numpy(lengths), self.windows).numpy()
 
-    def _pieces(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Which sequence, which first frame and how many frames each piece of an epoch has, before crops."""
+    def _pieces(self, rng: np.random.Generator) -> Pieces:
         which, within, length = side_by_side(self.full, self.longest)
-        if self.augment is None:
-            return which, within, length
-        return which, rng.integers(0, self.full[which] - length + 1), length
+        if self.augment is not None:
+            within = rng.integers(0, self.full[which] - length + 1)
+        return Pieces(which, within, length, self._items(which))
 
     def _items(self, which: np.ndarray) -> np.ndarray:
         """`[items + 1]`: the first piece of each item, of pieces that belong to the chosen sequences `which` `[P]`."""
@@ -142,15 +158,14 @@ class Loader:
 
     def plan(self, epoch: int) -> Plan:
         rng = np.random.default_rng([self.seed, epoch])
-        which, within, length = self._pieces(rng)
+        which, within, length, first = self._pieces(rng)
         place = self._placed(epoch)
-        first = self._items(which)
         begin = first[:-1]
         order = np.arange(len(begin))
         if self.augment is not None:
             order = self.sampler(rng, np.add.reduceat(length, begin), self.chosen[which[begin]])
         order = order[np.argsort(place.fill[which[begin[order]]], kind="stable")]
-        pieces, first = _runs(begin[order], np.diff(first)[order])
+        pieces, first = runs_of(begin[order], np.diff(first)[order])
         which, within, length = which[pieces], within[pieces], length[pieces]
         count = len(which)
         augmented = cropped = np.zeros(count, bool)
@@ -198,8 +213,7 @@ class Loader:
     def _sizes(self, quantiles: tuple[float, ...]) -> list[Size]:
         """Capacities at quantiles of the sampler's batches, the largest able to hold any one item."""
         rng = np.random.default_rng([self.seed, 1 << 32])
-        which, _, length = self._pieces(rng)
-        first = self._items(which)
+        which, _, length, first = self._pieces(rng)
         self.pieces = int(np.diff(first).max())  # of an item
         clips = self._clips(length)
         longest = int(clips.max())
@@ -242,7 +256,7 @@ class Loader:
         """A batch of this capacity that holds nothing."""
         nothing = np.zeros(0, np.int64)
         no = nothing.astype(bool)
-        whole = _Whole(self.whole_sizes[0].frames, nothing, nothing, 0, 0)
+        whole = _Whole(self.whole_sizes[0].frames, nothing, nothing, Everywhere(nothing, 0, 0))
         return self._gather(size, nothing, nothing, no, no, nothing, nothing, nothing, whole)
 
     def batch(self, plan: Plan, index: int) -> Batch:
@@ -253,11 +267,12 @@ class Loader:
             self.stream.need(plan.epoch, *plan.fill[part][[0, -1]].tolist())
         lengths = plan.length[part]
         own = dealt(np.add.reduceat(lengths, items[:-1] - items[0]), self.rank, self.ranks)
-        pieces, first = _runs(items[own], np.diff(items)[own])
+        pieces, first = runs_of(items[own], np.diff(items)[own])
         length = plan.length[pieces]
         number = pieces - items[0]
         begin = (lengths.cumsum() - lengths)[number]
-        whole = _Whole(self._fitting(self.whole_sizes, lengths).frames, number, begin, len(lengths), len(items) - 1)
+        everywhere = Everywhere(plan.sequence[part], len(items) - 1, int(self._clips(lengths).sum()))
+        whole = _Whole(self._fitting(self.whole_sizes, lengths).frames, number, begin, everywhere)
         owner = np.repeat(np.arange(len(own)), np.diff(first))
         arrays = (plan.start[pieces], length, plan.augmented[pieces], plan.interpolated[pieces])
         leading = plan.sequence[items[own]]
@@ -294,7 +309,7 @@ class Loader:
             share = share_of(self.batch_size * self.pieces, whole.frames, numbers, begins, rows)
         return Batch(
             frames, lengths, rows, augmenteds, interpolateds, sequence, size.capacity, owners, item, room, source,
-            share, whole.sequences, whole.items,
+            int(length.sum()), share, whole.everywhere,
         )  # fmt: skip
 
 
@@ -304,11 +319,10 @@ class _Whole(NamedTuple):
     frames: int  # capacity
     number: np.ndarray
     begin: np.ndarray  # rows
-    sequences: int
-    items: int
+    everywhere: Everywhere
 
 
-def _runs(begin: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def runs_of(begin: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The numbers of runs of `count` from `begin` on, one run after another, and where each lies among them."""
     first = np.concatenate([[0], count.cumsum()])
     return np.arange(first[-1]) + np.repeat(begin - first[:-1], count), first

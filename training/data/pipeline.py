@@ -7,7 +7,7 @@ from torch import Tensor
 
 from hitrs_fast import HiTRSConfig, PretextBatch, PretextConfig
 from hitrs_fast.clips import Windows
-from hitrs_fast.skeleton import centre_on_hip, stream_of
+from hitrs_fast.skeleton import centre_on_hip, is_present, stream_of
 
 from .augment import AugmentConfig, augment
 from .corrupt import draw_pretext
@@ -15,12 +15,22 @@ from .loader import Batch
 
 
 def model_frames(
-    batch: Batch, config: HiTRSConfig, augmentation: AugmentConfig | None, generator: torch.Generator
+    batch: Batch,
+    config: HiTRSConfig,
+    augmentation: AugmentConfig | None,
+    generator: torch.Generator,
+    origin: Tensor | None = None,
 ) -> Tensor:
-    """The stream `[F, J, C]` that an encoder of this configuration reads; without `augmentation` as `HiTRS.prepare`."""
+    """The stream `[F, J, C]` that an encoder of this configuration reads; without `augmentation` as `HiTRS.prepare`.
+
+    `origin` `[B, C]`: what each sequence is centred on, where that is not its own first hip.
+    """
     frames, rows = batch.frames, batch.rows
-    if config.center:
-        frames = centre_on_hip(frames, rows.sequence, len(batch.lengths), config.layout)
+    if config.center and origin is not None:
+        present = is_present(frames)[..., None].to(frames.dtype)
+        frames = torch.addcmul(frames, origin.index_select(0, rows.sequence)[:, None], present, value=-1)
+    elif config.center:
+        frames = centre_on_hip(frames, rows.sequence, len(batch.lengths), config.layout, config.align)
     if augmentation is not None:
         which = batch.augmented, batch.interpolated
         frames = augment(frames, batch.frames, rows, *which, augmentation, generator, batch.share)

@@ -6,7 +6,7 @@ Shape legend: N samples, K classes.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -65,12 +65,12 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return shifted / shifted.sum(-1, keepdims=True)
 
 
-def over_seeds(values: list[float]) -> dict[str, float]:
-    """Mean, standard deviation (n - 1) and the half width of the 95 % interval of the mean (Student's t)."""
+def over_seeds(values: list[float]) -> dict[str, Any]:
+    """The values, their mean, standard deviation (n - 1) and half the mean's 95 % interval (Student's t)."""
     count = len(values)
     mean = math.fsum(values) / count
     if count < 2:
-        return {"mean": mean}
+        return {"values": values, "mean": mean}
     spread = float(np.std(values, ddof=1))
     t = T_975[count - 2] if count - 2 < len(T_975) else 1.96
-    return {"mean": mean, "std": spread, "ci95": t * spread / math.sqrt(count)}
+    return {"values": values, "mean": mean, "std": spread, "ci95": t * spread / math.sqrt(count)}

@@ -101,6 +101,21 @@ def evaluate(
     )
 
 
+def precision_recall(
+    detected: Sequence[Segments], truth: Sequence[Segments], classes: int, overlap: float = 0.5
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Precision and recall `[P + 1]`, from the surest detection on, of each of `classes` and then of everything.
+
+    Matches are the official ones; the first point is that without detections. Errors as in `evaluate`.
+    """
+    found, known = _pool(detected, classes, ranked=True), _pool(truth, classes, ranked=False)
+    best, shared = _best_truths(found, known, classes, missing_frames=1)
+    match = np.where(shared >= overlap, best, -1)
+    own = [(match[found.label == c], int((known.label == c).sum())) for c in range(1, classes + 1)]
+    each = [_curves(m, max(truths, 1))[:2] for m, truths in [*own, (match, len(known))]]
+    return [(precision[::-1], recall[::-1]) for precision, recall in each]
+
+
 def average_precision(match: np.ndarray, truths: int) -> float:
     """The official AP of detections in ascending order of score.
 

@@ -1,4 +1,4 @@
-"""The `.npz` interchange format: a user's own recordings as plain arrays, one sequence per recording.
+"""The `.npz` interchange format: a user's own recordings as plain arrays, one body in each.
 
 Shape legend: F frames of all recordings one after another, N recordings, J joints, C coordinates, K classes.
 
@@ -10,7 +10,8 @@ Shape legend: F frames of all recordings one after another, N recordings, J join
     joint_names   [J] text                              bones [J - 1, 2] int (parent, child)  or  parents [J] int
     frame_labels  [F] int, 0 = background, for untrimmed recordings
     confidence    [F, J] float in 0..1
-    frame_index   [F] int, the sensor's frame number: accepted, not used so far
+    frame_index   [F] int, the sensor's frame number, ascending; a gap of more than a second cuts a recording in two
+                  sequences, so that no clip reaches across. The sensor counts `index_fps` (scalar, else 30) a second
 
 `joints` and `lengths` must be there. Where `frame_labels` is, `label_names` counts from the background. Where names
 repeat and `is_train` is there (some data sets count each side from 1), all become `train/NAME` and `test/NAME`.
@@ -34,8 +35,9 @@ from ..records import UNKNOWN, DataError, Sample, Sequence, Source
 
 KEYS = (
     *("joints", "lengths", "names", "fps", "labels", "label_names", "subjects", "views", "is_train"),
-    *("joint_names", "bones", "parents", "frame_labels", "frame_index", "confidence"),
+    *("joint_names", "bones", "parents", "frame_labels", "frame_index", "index_fps", "confidence"),
 )
+SENSOR_FPS = 30.0  # of Kinects
 # By numpy's dtype.kind.
 KINDS = {"f": "floating-point numbers", "iu": "integers", "fiu": "a number", "U": "text", "b": "true or false"}
 
@@ -60,6 +62,7 @@ class ArraysReader:
         self._is_train = self._file.find("is_train", "b", (samples,))
         self._names = self._read_names()
         self._frame_labels = self._file.find("frame_labels", "iu", (len(self._joints),))
+        self._breaks = self._read_breaks()
         self._confidence = self._read_confidence()
         labels = self._file.find("labels", "iu", (samples,))
         classes = self._read_classes(labels)
@@ -85,6 +88,23 @@ class ArraysReader:
         total = sum(self._lengths.tolist())
         if total != len(self._joints):
             raise self._file.error(f"'lengths' add up to {total} frames, but 'joints' has {len(self._joints)}")
+
+    def _read_breaks(self) -> np.ndarray:
+        """The frames, of all recordings, before which more than a second is missing."""
+        index = self._file.find("frame_index", "iu", (len(self._joints),))
+        if index is None:
+            return np.zeros(0, np.int64)
+        given = self._file.find("index_fps", "fiu", ())
+        second = SENSOR_FPS if given is None else float(given)
+        if not 0 < second < np.inf:
+            raise self._file.error(f"'index_fps' is {second}; give the sensor's frame numbers per second")
+        step = np.diff(index.astype(np.int64))
+        step[self._lengths.cumsum()[:-1] - 1] = 1  # from one recording to the next
+        if (wrong := np.flatnonzero(step <= 0)).size:
+            raise self._file.error(
+                f"frame_index[{wrong[0] + 1}] is {index[wrong[0] + 1]}, which is not after the one before"
+            )
+        return np.flatnonzero(step / second > 1) + 1
 
     def _read_confidence(self) -> np.ndarray | None:
         found = self._file.find("confidence", "f", self._joints.shape[:2])
@@ -148,12 +168,27 @@ class ArraysReader:
             yield Sample(
                 name,
                 len(joints),
-                [Sequence(joints, confidence=None if self._confidence is None else self._confidence[start:end])],
+                self._sequences(joints, start),
                 label=int(self._labels[number]),
                 subject=int(self._subjects[number]),
                 camera=int(self._views[number]),
                 segments=[] if self._frame_labels is None else runs(self._frame_labels[start:end]),
             )
+
+    def _sequences(self, joints: np.ndarray, start: int) -> list[Sequence]:
+        """A recording's frames `[T, J, C]`, the first of them frame `start` of all, cut at its index's gaps."""
+        end = start + len(joints)
+        cuts = self._breaks[(self._breaks > start) & (self._breaks < end)]
+        edges = itertools.pairwise([start, *cuts.tolist(), end])
+        confidence = self._confidence
+        return [
+            Sequence(
+                joints[a - start : b - start],
+                first_frame=a - start,
+                confidence=None if confidence is None else confidence[a:b],
+            )
+            for a, b in edges
+        ]
 
     def _skip(self, name: str, joints: np.ndarray) -> None:
         frame, joint, _ = np.argwhere(~np.isfinite(joints))[0]

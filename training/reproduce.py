@@ -1,0 +1,127 @@
+"""Make the paper's tables again on the data that are given: `python -m training.reproduce --help`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+import tyro
+
+from .data.records import DataError
+from .data.store import Store
+from .experiments import EXPERIMENTS, SCALES, Run, Study, study_of
+from .jobs import execute, result_of
+from .roles import roles_of
+from .runtime import demo_store, run
+from .tables import Row, as_csv, markdown, rows_of
+
+log = logging.getLogger(__name__)
+RATE = {
+    "small": 25.0,
+    "paper": 1.2,
+}  # sequences a second of training on one CPU core, docs/evidence.md and performance.md
+GPU_RATE = 2000.0  # of the paper preset: a guess, half of the bound of docs/kernels.md
+OVERHEAD = 15.0  # seconds to start a command
+
+
+@dataclass
+class Options:
+    """Make tables of the paper (Hi-TRS, ECCV 2022) again: plan the runs, make those that are missing, and print the
+    paper's numbers beside ours. Run it again to go on after an interruption."""
+
+    what: tyro.conf.Positional[Literal["table1", "table2", "table3", "table4", "table5", "figure3", "all"]]
+    """Which table."""
+    data: tuple[str, ...] = ()
+    """Stores. The first with labels is for recognition, the second what transfer starts from; the first with segments
+    and a known frame rate is for detection; the first with a known frame rate for prediction. Without any, the built-in
+    demo store."""
+    scale: Literal["paper", "small", "tiny"] = "small"
+    """How long the runs are; tiny only checks the plumbing."""
+    seeds: tuple[int, ...] = (0,)
+    """Each figure is made with these, and is their mean; pre-training takes seed 0."""
+    out: Path | None = None
+    """Folder for runs and tables; the default is runs/reproduce-<scale>."""
+    plan: bool = False
+    """Only print the plan."""
+
+
+def reproduce(options: Options) -> None:
+    if not options.seeds or min(options.seeds) < 0 or len(set(options.seeds)) < len(options.seeds):
+        raise DataError(f"--seeds are {options.seeds}; give different numbers, none negative")
+    roles = roles_of([str(path) for path in options.data] or [str(demo_store())])
+    study = study_of(options.what, roles, options.scale, options.seeds)
+    out = options.out or Path("runs") / f"reproduce-{options.scale}"
+    print_plan(study, out)
+    if options.plan:
+        return
+    try:
+        execute(study, out)
+    finally:
+        tables = write_tables(study, out, options.scale)
+    print(json.dumps({"out": str(out), "tables": {name: figures(rows) for name, rows in tables.items()}}))
+
+
+def print_plan(study: Study, out: Path) -> None:
+    for line in study.roles.lines():
+        log.info("%s", line)
+    left = 0.0
+    for planned in study.runs.values():
+        done = result_of(out, planned) is not None
+        seconds = 0.0 if done else seconds_of(study, planned)
+        left += seconds
+        log.info("%10s  %s", "finished" if done else f"{seconds / 60:.0f} min", planned.name)
+    log.info("%d runs, about %.1f hours left (an estimate)", len(study.runs), left / 3600)
+
+
+def seconds_of(study: Study, planned: Run) -> float:
+    """An estimate, from the sequences that a run reads."""
+    if planned.inputs:
+        return OVERHEAD
+    words = dict(zip(planned.command, planned.command[1:], strict=False))
+    store = Store.open(words["--data"])
+    training = int(store.split(store.split_names[0])[store.sequence_sample].sum())
+    paper = study.scale.preset == "paper"
+    if planned.command[0] == "pretrain":
+        read = float(words.get("--steps", 30_000)) * (256 if paper else 32)
+    else:
+        least = 0 if paper or "--epochs" in words else 300 * 32
+        epochs = float(words.get("--epochs", 70 if paper else 30))
+        read = len(study.seeds) * max(least, epochs * training * float(words.get("--fraction", 1)))
+    rate = GPU_RATE * torch.cuda.device_count() if torch.cuda.is_available() else RATE[study.scale.preset]
+    return OVERHEAD + read / rate
+
+
+def write_tables(study: Study, out: Path, scale: str) -> dict[str, list[Row]]:
+    """Prints the tables and writes `tables.md` and `tables.csv`, with what is finished."""
+
+    def result(name: str) -> dict | None:
+        return result_of(out, study.runs[name])
+
+    tables = {name: rows_of(cells, result, EXPERIMENTS[name][2]) for name, cells in study.tables.items()}
+    about = f"Ours: {', '.join(map(study.roles.name, study.roles.layouts))}; scale {scale} ({SCALES[scale].note})."
+    about += " The paper: NTU RGB+D and PKU-MMD. The two are not to be compared number by number."
+    text = "\n".join(markdown(EXPERIMENTS[name][1], about, rows) for name, rows in tables.items())
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "tables.md").write_text(text)
+    (out / "tables.csv").write_text(as_csv(tables))
+    print(text, file=sys.stderr)
+    return tables
+
+
+def figures(rows: Sequence[Row]) -> dict[str, float | None]:
+    return {f"{row.row} {row.column}": None if row.ours is None else round(row.ours, 2) for row in rows}
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    options = tyro.cli(Options, prog="python -m training.reproduce", args=args, config=(tyro.conf.FlagCreatePairsOff,))
+    run(lambda: reproduce(options))
+
+
+if __name__ == "__main__":
+    main()
