@@ -7,13 +7,13 @@ draws can be given to another implementation.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as fn
 
-from .clips import clip_counts, clip_frames
+from .clips import Windows, clip_counts, clip_frames
 from .config import LossWeights, PretextConfig
 from .encoder import Capacity, HiTRS
 from .ragged import offsets_of
@@ -38,6 +38,20 @@ class PretextBatch(NamedTuple):
     """`[B]` bool: sequences that the clip task counts."""
     order: Tensor
     """`[K]` int64, rows of clips: each sequence's clips with two swapped; the last clip stays."""
+    total: Tensor | None = None
+    """`[4]` int64: what the losses are divided by, if not by this batch's own `loss_counts`: by those of the parts of a
+    larger batch together, of which this is one. The losses of the parts then add up to that of the larger batch."""
+
+
+class OtherParts(Protocol):
+    """The processes that have the other parts of a larger batch."""
+
+    @property
+    def rank(self) -> int: ...
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """`[B, D]` of each process to `[processes * B, D]`, in the order of their ranks; without a gradient."""
+        ...
 
 
 class Pretraining(nn.Module):
@@ -48,6 +62,9 @@ class Pretraining(nn.Module):
         pretext: the rules of the tasks; without it the authors'.
         weights: of the losses; without it all 1.
     """
+
+    others: OtherParts | None = None
+    """Where batches are parts of larger ones: the discriminative task then finds clips among those of all parts."""
 
     def __init__(
         self, encoder: HiTRS, pretext: PretextConfig | None = None, weights: LossWeights | None = None
@@ -76,17 +93,19 @@ class Pretraining(nn.Module):
         weights, encoder = self.weights, self.encoder
         tokens = encoder.frames(batch.frames)
         out: dict[str, Tensor] = {}
+        total = loss_counts(batch, encoder.windows()) if batch.total is None else batch.total
+        spatial, ordered, *of_videos = total.clamp(min=1).unbind()
         if weights.spatial:
             with torch.autocast(tokens.device.type, enabled=False):  # bfloat16 would round poses to 16 mm
                 poses = self.pose_head(tokens[:-1].to(self.pose_head.weight.dtype))
-            out |= pose_loss(poses, batch, self.pretext)
+            out |= pose_loss(poses, batch, self.pretext, spatial)
         wants_video = weights.video > 0 or weights.contrast > 0
         if wants_video or weights.clip:
             clips, pairs = self._clips(tokens, batch, capacity, wants_video)
             if weights.clip:
-                out |= order_loss("clip", self.clip_head(pairs), batch.pair_valid, self.pretext)
+                out |= order_loss("clip", self.clip_head(pairs), batch.pair_valid, self.pretext, ordered)
             if wants_video:
-                out |= self._video_losses(clips, batch, capacity)
+                out |= self._video_losses(clips, batch, capacity, *of_videos)
         parts = {f"loss_{name}": getattr(weights, name) for name in ("spatial", "clip", "video", "contrast")}
         return {"loss": sum((w * out[k] for k, w in parts.items() if w), start=tokens.new_zeros(()))} | out
 
@@ -100,7 +119,9 @@ class Pretraining(nn.Module):
         split = capacity.clips if wants_video else 0
         return clips[:split], clips[split:]
 
-    def _video_losses(self, clips: Tensor, batch: PretextBatch, capacity: Capacity) -> dict[str, Tensor]:
+    def _video_losses(
+        self, clips: Tensor, batch: PretextBatch, capacity: Capacity, ordered: Tensor, found: Tensor
+    ) -> dict[str, Tensor]:
         """V-TRS over all clips but the last, in their own order and permuted; the last clip is what to retrieve."""
         counts = clip_counts(batch.lengths, self.encoder.windows())
         starts, shown = offsets_of(counts)[:-1], (counts - 1).clamp(min=0)
@@ -113,19 +134,30 @@ class Pretraining(nn.Module):
         video, _ = self.encoder.videos(clips_in, starts_in, shown_in, max(capacity.longest - 1, 1))
         out: dict[str, Tensor] = {}
         if self.weights.video:
-            out |= order_loss("video", self.video_head(video), shown >= 2, self.pretext)
+            out |= order_loss("video", self.video_head(video), shown >= 2, self.pretext, ordered)
         if self.weights.contrast:
             last = clips.index_select(0, (starts + shown).clamp(max=rows - 1)).detach()
             predicted = self.contrast_head(video[:batch_size])
-            out |= contrast_loss(predicted, last, counts > 0, self.pretext.temperature)
+            out |= contrast_loss(predicted, last, counts > 0, self.pretext.temperature, found, self.others)
         return out
 
 
-def pose_loss(predicted: Tensor, batch: PretextBatch, pretext: PretextConfig) -> dict[str, Tensor]:
-    """Spatial task (equation 5): the clean coordinates of the selected joints. predicted `[F, J, C]`."""
+def loss_counts(batch: PretextBatch, windows: Windows) -> Tensor:
+    """How many of a batch the spatial, clip, video and discriminative loss count, `[4]` int64: joints, then originals
+    and permuted ones of clips and of videos, then sequences."""
+    clips = clip_counts(batch.lengths, windows)
+    return torch.stack(
+        [batch.selected.sum(), 2 * batch.pair_valid.sum(), 2 * (clips >= 3).sum(), (clips > 0).sum()]
+    )  # fmt: skip
+
+
+def pose_loss(predicted: Tensor, batch: PretextBatch, pretext: PretextConfig, count: Tensor) -> dict[str, Tensor]:
+    """Spatial task (equation 5): the clean coordinates of the selected joints. predicted `[F, J, C]`.
+
+    `count`, here and below: what the sum is divided by, at least 1.
+    """
     predicted = _at_least_float(predicted)
     target = batch.target.to(predicted.dtype)
-    count = batch.selected.sum().clamp(min=1)
     if pretext.pose_loss == "l1":
         each = (predicted - target).abs().sum(-1)
     else:
@@ -137,27 +169,40 @@ def pose_loss(predicted: Tensor, batch: PretextBatch, pretext: PretextConfig) ->
     }
 
 
-def order_loss(name: str, logits: Tensor, valid: Tensor, pretext: PretextConfig) -> dict[str, Tensor]:
+def order_loss(name: str, logits: Tensor, valid: Tensor, pretext: PretextConfig, count: Tensor) -> dict[str, Tensor]:
     """Temporal tasks (equation 6): logits `[2 B, 2]` of originals (class 1), then permuted ones (0); `valid` `[B]`."""
     labels = torch.ones_like(valid, dtype=torch.long)
     labels, counted = torch.cat([labels, 1 - labels]), torch.cat([valid, valid])
     each = fn.cross_entropy(_at_least_float(logits), labels, reduction="none")
-    count = counted.sum().clamp(min=1)
     scale = 2.0 if pretext.order_loss == "sum" else 1.0
     right = (logits.argmax(-1) == labels) & counted
     return {f"loss_{name}": scale * torch.where(counted, each, 0).sum() / count, f"{name}_acc": right.sum() / count}
 
 
-def contrast_loss(predicted: Tensor, target: Tensor, valid: Tensor, temperature: float) -> dict[str, Tensor]:
-    """Discriminative task (equation 7, by cosine): each row of `predicted` `[B, D]` is to find its row of `target`."""
+def contrast_loss(
+    predicted: Tensor,
+    target: Tensor,
+    valid: Tensor,
+    temperature: float,
+    count: Tensor,
+    others: OtherParts | None = None,
+) -> dict[str, Tensor]:
+    """Discriminative task (equation 7, by cosine): each row of `predicted` `[B, D]` is to find its row of `target`.
+
+    With `others` it has to find it among their rows too. `target` takes no gradient, as the authors have it, so none
+    has to find its way back to the other processes.
+    """
     predicted = fn.normalize(_at_least_float(predicted), dim=-1)
     target = fn.normalize(_at_least_float(target), dim=-1)
+    own, candidate = torch.arange(len(valid), device=valid.device), valid
+    if others is not None:
+        gathered = others.gather(torch.cat([target, valid[:, None].to(target.dtype)], 1))
+        target, candidate = gathered[:, :-1], gathered[:, -1] > 0
+        own = own + others.rank * len(valid)
     with torch.autocast(predicted.device.type, enabled=False):  # bfloat16 cannot tell similar clips apart
-        logits = (predicted @ target.T / temperature).masked_fill(~valid, float("-inf"))
-    own = torch.arange(len(valid), device=valid.device)
+        logits = (predicted @ target.T / temperature).masked_fill(~candidate, float("-inf"))
     # A row of padding would be compared with nothing: its logits are replaced, and its loss is not counted.
     each = fn.cross_entropy(torch.where(valid[:, None], logits, 0), own, reduction="none")
-    count = valid.sum().clamp(min=1)
     right = (logits.argmax(-1) == own) & valid
     return {"loss_contrast": torch.where(valid, each, 0).sum() / count, "retrieval_acc": right.sum() / count}
 

@@ -85,7 +85,7 @@ def test_bfloat16_tells_millimetres_and_clips_apart() -> None:
     target = rows + 0.02 * torch.randn(256, 64)
     with torch.autocast("cpu", torch.bfloat16):
         tokens = model.encoder.eval().frames(frames)
-        out = contrast_loss(rows, target, torch.ones(256, dtype=torch.bool), 0.07)
+        out = contrast_loss(rows, target, torch.ones(256, dtype=torch.bool), 0.07, torch.tensor(256))
     assert not torch.equal(tokens[0], tokens[1])
     assert out["retrieval_acc"] > 0.95
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from training import meter, pretrain
+from training.data.loader import Everywhere
 from training.prepare import main as prepare
 
 from test_recognize import arrays  # isort: skip
@@ -44,7 +46,7 @@ def test_pauses_and_the_first_step_do_not_count(monkeypatch) -> None:
     monkeypatch.setattr(meter.time, "perf_counter", lambda: next(clock))
 
     class Batch:
-        sequence, clips, filled, frames = range(3), 6, 50, torch.zeros(100)
+        filled, frames, everywhere = 50, torch.zeros(100), Everywhere(np.arange(3), 3, 6)
 
     measured = meter.Meter(torch.device("cpu"))
     measured.count([Batch()])  # at 1

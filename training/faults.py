@@ -62,13 +62,14 @@ class NonFinite:
     """Counts steps that were left out because their loss or gradient was not finite.
 
     The counts stay on the device, so that no step waits for them. `name_of` gives the names of the store's sequences.
+    `writes`: whether this process writes the report.
     """
 
-    def __init__(self, device: torch.device, name_of: Callable[[np.ndarray], list[str]]) -> None:
+    def __init__(self, device: torch.device, name_of: Callable[[np.ndarray], list[str]], writes: bool = True) -> None:
         self.total = torch.zeros((), device=device)
         self.in_a_row = torch.zeros((), device=device)
         self.recent: deque[tuple[int, np.ndarray]] = deque(maxlen=PATIENCE)
-        self.name_of = name_of
+        self.name_of, self.writes = name_of, writes
 
     def count(self, bad: Tensor, step: int, sequences: np.ndarray) -> None:
         """`bad`: 1 where the step was left out, else 0, float32."""
@@ -81,8 +82,9 @@ class NonFinite:
         total, in_a_row = torch.stack([self.total, self.in_a_row]).tolist()
         if in_a_row >= PATIENCE:
             steps = [{"step": step, "sequences": self.name_of(sequences)} for step, sequences in self.recent]
-            with surviving(REPORT):
-                write_json(run / REPORT, {"steps": steps})
+            if self.writes:
+                with surviving(REPORT):
+                    write_json(run / REPORT, {"steps": steps})
             raise DataError(
                 f"the loss or its gradient was not finite in {in_a_row:.0f} steps in a row, up to step "
                 f"{self.recent[-1][0]}: {run / REPORT} names their sequences; look for damaged data, or begin anew "

@@ -50,7 +50,7 @@ def command_line(study: Study, out: Path, run: Run) -> list[str]:
     folder = out / "runs" / run.name
     module = f"{__package__}.{run.command[0]}"
     devices = torch.cuda.device_count()
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={devices}", "-m", module]
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={devices}", "-m", "--", module]
     trains = run.command[0] in ("pretrain", "recognize")
     line = [sys.executable, *(launcher if devices > 1 and trains else ["-m", module]), *run.command[1:]]
     if run.inputs:

@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,11 @@ class Means:
             self.total[name] = self.total[name] + value if name in self.total else value
         self.weight += weight
 
-    def read(self) -> dict[str, float]:
-        """The means since the last call, as numbers."""
+    def read(self, over: Callable[[Tensor], Tensor] = lambda values: values) -> dict[str, float]:
+        """The means since the last call, as numbers. `over` sums what each rank has of them."""
         if not self.total:
             return {}
-        values = torch.stack(list(self.total.values())) / self.weight
+        values = over(torch.stack(list(self.total.values()))) / self.weight
         out = dict(zip(self.total, values.tolist(), strict=True))
         self.total, self.weight = {}, 0.0
         return out
@@ -60,7 +61,19 @@ def _drop_after(path: Path, step: int) -> None:
     partial.replace(path)
 
 
-class RunLog:
+class NoLog:
+    """What ranks but the first write."""
+
+    def progress(self, step: int, shown: dict[str, float]) -> None: ...
+
+    def record(self, step: int, split: str, metrics: dict[str, float]) -> None: ...
+
+    def say(self, text: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class RunLog(NoLog):
     """Writes records of a run folder and shows its progress on stderr: a bar on a terminal, plain lines elsewhere."""
 
     def __init__(self, folder: Path, first: int, steps: int) -> None:

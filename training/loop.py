@@ -20,10 +20,11 @@ from torch import Tensor, nn
 from .checkpoint import Saver, load_checkpoint, remove_after
 from .data.loader import Batch, Loader, Plan
 from .faults import NonFinite, StopSignals, surviving
-from .log import Means, RunLog
+from .log import Means, NoLog, RunLog
 from .meter import Meter
 from .optim import OptimConfig, lr_at, make_optimizer
 from .profiling import profiled
+from .ranks import ALONE, Ranks
 from .resume import check_identity
 from .runtime import Stopped, deterministic, seed_step, timed_warm_up
 
@@ -83,14 +84,24 @@ class Position:
 
 
 class Trainer:
+    """One of `ranks` processes: each has its part of every batch, all have the same weights, the first one writes."""
+
     def __init__(
-        self, task: Task, train: Loader, validation: Loader, optim: OptimConfig, config: LoopConfig, run: Path
+        self,
+        task: Task,
+        train: Loader,
+        validation: Loader,
+        optim: OptimConfig,
+        config: LoopConfig,
+        run: Path,
+        ranks: Ranks = ALONE,
     ) -> None:
+        self.ranks = ranks
         self.task, self.validation, self.optim, self.config, self.run = task, validation, optim, config, run
         self.optimizer = make_optimizer(task.model, optim)
         device = task.generator.device
         self.scaler = torch.amp.GradScaler(device.type, enabled=task.precision == torch.float16)
-        self.nonfinite = NonFinite(device, config.name_of)
+        self.nonfinite = NonFinite(device, config.name_of, ranks.first)
         self.means, self.norms, self.best = Means(), Means(), math.inf
         self.meter = Meter(device)
         self.saver, self.stop = Saver(run), StopSignals()
@@ -102,7 +113,8 @@ class Trainer:
 
     def resume(self) -> None:
         """Goes on from the newest checkpoint; says so where there is none yet, and begins."""
-        state = load_checkpoint(self.run, self.task.generator.device)
+        device = self.task.generator.device
+        state = self.ranks.from_first(lambda: load_checkpoint(self.run, device), device)
         if state is None:
             log.info("%s has no checkpoint yet: starting from the beginning", self.run)
             return
@@ -112,7 +124,8 @@ class Trainer:
                 part.load_state_dict(state[name])
         self.step, self.saved, self.best = state["step"], state["step"], state["best"]
         self.position = Position(self.position.loader, state["epoch"], state["index"])
-        remove_after(self.run, self.step)
+        if self.ranks.first:
+            remove_after(self.run, self.step)
         log.info("%s goes on after step %d of %d", self.run, self.step, self.config.steps)
 
     def _parts(self) -> dict[str, Any]:
@@ -126,7 +139,7 @@ class Trainer:
         }
 
     def save(self) -> None:
-        if self.saved == self.step:
+        if self.saved == self.step or not self.ranks.first:
             return
         with nvtx.annotate("checkpoint"):
             state = {name: part.state_dict() for name, part in self._parts().items()} | {
@@ -151,10 +164,11 @@ class Trainer:
 
         `save_model` writes the newest weights to a folder. Raises Stopped where a signal ends it early.
         """
+        self.ranks.check_same(self.config.identity)
         with self.stop, deterministic(self.task.generator.device):
             if self.config.compile and self.step < self.config.steps:
                 timed_warm_up(self.warm_up, len(self.position.loader.sizes))
-            run_log = RunLog(self.run, self.step, self.config.steps)
+            run_log = RunLog(self.run, self.step, self.config.steps) if self.ranks.first else NoLog()
             try:
                 return self.fit(run_log, save_model)
             except Exception:
@@ -164,12 +178,13 @@ class Trainer:
                 with surviving("the end of the log"):
                     run_log.close()
 
-    def fit(self, run_log: RunLog, save_model: Callable[[Path], None]) -> dict[str, float]:
+    def fit(self, run_log: NoLog, save_model: Callable[[Path], None]) -> dict[str, float]:
         """Trains to the end; returns the last validation's metrics and the training speed."""
         metrics = self.validate() if self.step == self.config.steps else {}
         left = self.config.steps - self.step
-        with profiled(self.config.profile, left, self.run, self.task.generator.device) as profiled_step:
-            while self.step < self.config.steps and not self.stop.asked:
+        profile = self.config.profile if self.ranks.first else 0
+        with profiled(profile, left, self.run, self.task.generator.device) as profiled_step:
+            while self.step < self.config.steps and not self._asked_to_stop():
                 self.meter.count(self.train_step())
                 self.step += 1
                 with self.meter.paused():
@@ -188,31 +203,43 @@ class Trainer:
         if self.stop.asked:
             self._save_all(save_model)
             self.saver.finish()
+            if not self.ranks.first:
+                raise Stopped
             raise Stopped(
                 f"stopped by {self.stop.asked} after step {self.step} of {self.config.steps}, saved in {self.run}: the "
                 f"same command with --resume, and with --run where it was not given, goes on"
             )
         self.saver.warn()
-        save_model(self.run)
+        if self.ranks.first:
+            save_model(self.run)
         return metrics | self.meter.overall()
 
-    def _log(self, run_log: RunLog) -> None:
+    def _asked_to_stop(self) -> bool:
+        """All ranks stop after the same step, whichever the signal has come to first."""
+        if self.ranks.any(self.stop.asked is not None):
+            self.stop.asked = self.stop.asked or "a signal to another rank"
+        return self.stop.asked is not None
+
+    def _log(self, run_log: NoLog) -> None:
         record = self.means.read() | self.norms.read() | {"lr": self.lr(self.step - 1)} | self.meter.read()
+        record |= self.ranks.traffic()
         record["skipped"] = self.nonfinite.check(self.run)
         with surviving("a line of the log"):
             run_log.record(self.step, "train", record)
         run_log.progress(self.step, {name: record[name] for name in SHOWN})
 
     def _save_all(self, save_model: Callable[[Path], None]) -> None:
-        with surviving("the newest weights"):
-            save_model(self.run)
+        if self.ranks.first:
+            with surviving("the newest weights"):
+                save_model(self.run)
         self.save()  # last, as it goes on in the background
 
     def _keep_best(self, loss: float, save_model: Callable[[Path], None]) -> None:
         if self.config.keep_best and loss < self.best:
             self.best = loss
-            with surviving("the best weights"):
-                save_model(self.run / "best")
+            if self.ranks.first:
+                with surviving("the best weights"):
+                    save_model(self.run / "best")
 
     def _due(self, every: int) -> bool:
         return self.step % every == 0 or self.step == self.config.steps
@@ -223,22 +250,27 @@ class Trainer:
     def train_step(self) -> list[Batch]:
         """One step of the optimiser; returns the batches it saw."""
         self.task.model.train()
-        seen, finite = [], torch.ones((), dtype=torch.bool, device=self.task.generator.device)
+        seen, metrics, finite = [], [], torch.ones((), dtype=torch.bool, device=self.task.generator.device)
         for micro in range(self.config.accumulate):
             with nvtx.annotate("data"), self.meter.waiting():
-                seed_step(self.config.seed, TRAINING, self.step * self.config.accumulate + micro, self.task.generator)
+                number = self.step * self.config.accumulate + micro
+                seed_step(self.config.seed, TRAINING, number, self.task.generator, self.ranks.rank)
                 batch = self.position.next()
             with nvtx.annotate("forward"):
                 losses = self.task.losses(self.call, batch, True)
             with nvtx.annotate("backward"):
                 self.scaler.scale(losses["loss"] / self.config.accumulate).backward()
+            metrics.append(losses)
+            seen.append(batch)
+        with nvtx.annotate("all-reduce"):
+            metrics = self.ranks.sum_gradients(self.task.model, metrics)
+        for losses in metrics:
             counted = losses["loss"].detach().isfinite()
             self.means.add({k: torch.where(counted, v, 0) for k, v in losses.items()}, counted)
             finite = finite & counted
-            seen.append(batch)
         with nvtx.annotate("optimiser"):
             bad = self._update(finite)
-        self.nonfinite.count(bad, self.step + 1, np.concatenate([batch.sequence for batch in seen]))
+        self.nonfinite.count(bad, self.step + 1, np.concatenate([batch.everywhere.sequence for batch in seen]))
         return seen
 
     def _update(self, finite: Tensor) -> Tensor:
@@ -264,8 +296,10 @@ class Trainer:
         """Mean metrics over the validation sequences, without dropout, with the same draws every time."""
         self.task.model.eval()
         means, plan = Means(), self.validation.plan(0)
-        for index in range(len(plan)):
-            seed_step(self.config.seed, VALIDATION, index, self.task.generator)
-            batch = self.validation.batch(plan, index)
-            means.add(self.task.losses(self.task.model, batch, False), weight=len(batch.sequence))
-        return means.read()
+        with self.ranks.uncounted():
+            for index in range(len(plan)):
+                seed_step(self.config.seed, VALIDATION, index, self.task.generator)
+                batch = self.validation.batch(plan, index)
+                losses = self.task.losses(self.task.model, batch, False)
+                means.add(losses, weight=len(batch.everywhere.sequence))
+            return means.read(self.ranks.total)

@@ -43,8 +43,8 @@ class Meter:
             self.recent["seconds"] += now - self.last
             self.recent["steps"] += 1
             for batch in batches:
-                self.recent["sequences"] += len(batch.sequence)
-                self.recent["clips"] += batch.clips
+                self.recent["sequences"] += len(batch.everywhere.sequence)
+                self.recent["clips"] += batch.everywhere.clips
                 self.recent["filled"] += batch.filled
                 self.recent["room"] += len(batch.frames)
         self.last = now

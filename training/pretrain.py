@@ -17,6 +17,7 @@ from torch import Tensor
 
 from hitrs_fast import HiTRS, LossWeights, Pretraining
 from hitrs_fast.clips import Windows
+from hitrs_fast.pretext import loss_counts
 
 from .data.augment import AugmentConfig
 from .data.loader import QUANTILES, Batch, Loader, long_enough
@@ -27,13 +28,13 @@ from .data.stream import Stream
 from .loop import LoopConfig, Trainer
 from .precision import PrecisionName, autocast, precision_of, use_tf32
 from .presets import PretrainRecipe, pretrain_recipe
+from .ranks import ALONE, Ranks, join
 from .resume import common_identity, flat
 from .runtime import (
     check_compiler,
     demo_store,
     keep_freed_memory,
     new_run_folder,
-    pick_device,
     run,
     use_compile_cache,
 )
@@ -80,7 +81,8 @@ class Options:
     epochs: float | None = None
     """Instead of steps: passes over the training sequences."""
     batch_size: int | None = None
-    """Sequences in a batch; the default is the preset's (small 32; paper 256; authors 64, four batches a step)."""
+    """Sequences in a batch, over all ranks of torchrun together; the default is the preset's (small 32; paper 256;
+    authors 64, four batches a step)."""
     lr: float | None = None
     """Highest learning rate; the default is the preset's."""
     warmup: int | None = None
@@ -116,48 +118,73 @@ class PretrainTask:
     """Turns batches of coordinates into pretext losses."""
 
     def __init__(
-        self, recipe: PretrainRecipe, weights: LossWeights, device: torch.device, seed: int, precision: torch.dtype
+        self,
+        recipe: PretrainRecipe,
+        weights: LossWeights,
+        device: torch.device,
+        seed: int,
+        precision: torch.dtype,
+        ranks: Ranks = ALONE,
     ) -> None:
         torch.manual_seed(seed)
-        self.recipe, self.precision = recipe, precision
+        self.recipe, self.precision, self.ranks = recipe, precision, ranks
         self.model = Pretraining(HiTRS(recipe.encoder), recipe.pretext, weights).to(device)
+        self.model.others = ranks if ranks.count > 1 else None
         self.generator = torch.Generator(device)
 
     def losses(self, model: Callable[..., Any], batch: Batch, training: bool) -> dict[str, Tensor]:
         recipe = self.recipe
         augmentation = recipe.augment if training else None
         inputs = pretext_input(batch, recipe.encoder, recipe.pretext, augmentation, self.generator)
+        if self.ranks.count > 1:
+            inputs = inputs._replace(total=self.ranks.total(loss_counts(inputs, self.model.encoder.windows())))
         with autocast(batch.frames.device, self.precision):
             return model(inputs, batch.capacity)
 
 
 def pretrain(options: Options) -> None:
-    device = pick_device(options.device)
+    device, ranks = join(options.device)
     if device.type == "cpu":
         keep_freed_memory()
     if options.compile:
         check_compiler(device)
     precision = precision_of(options.precision, device)
     use_tf32(options.tf32, device)
-    store = Store.open(options.data or demo_store())
+    store = Store.open(options.data or ranks.in_turn(demo_store))
     recipe = recipe_of(options, store, device)
-    train, validation = loaders(options, store, recipe, device)
+    own = ranks.share(recipe.batch_size)
+    train, validation = loaders(options, store, recipe, device, ranks)
     counts = len(train.chosen), len(validation.chosen)
     config = loop_config(options, recipe, store, train, common_identity(store, counts, device, precision, options))
-    folder = new_run_folder(options.run, "pretrain", options.resume)
+    folder = ranks.from_first(lambda: new_run_folder(options.run, "pretrain", options.resume))
     if options.compile:
         use_compile_cache(folder)
-    task = PretrainTask(recipe, options.weights, device, options.seed, precision)
-    trainer = Trainer(task, train, validation, recipe.optim, config, folder)
+    task = PretrainTask(recipe, options.weights, device, options.seed, precision, ranks)
+    trainer = Trainer(task, train, validation, recipe.optim, config, folder, ranks)
     if options.resume:
         trainer.resume()
-    write_record(folder, record_of("pretrain", options, recipe, store, device) | {"seed": options.seed})
+    if ranks.first:
+        record = record_of("pretrain", options, recipe, store, device) | {"seed": options.seed, "ranks": ranks.count}
+        write_record(folder, record)
     log.info(
         "%s: %d training and %d validation sequences, preset %s, %s",
         *(store.path, *counts, options.preset or default_preset(device), device),
     )
+    if ranks.count * recipe.accumulate > 1:
+        log.info(
+            "a step: %d independent micro-batches of %d sequences, %d on each of %d ranks; the discriminative task "
+            "finds a clip among the %d of its micro-batch",
+            *(recipe.accumulate, recipe.batch_size, own, ranks.count, recipe.batch_size),
+        )
     metrics = trainer.run_to_end(lambda folder: save_model(folder, task.model))
-    result = {k: round(v, 5) for k, v in metrics.items()} | {"run": str(folder), "steps": config.steps}
+    if ranks.first:
+        finish(folder, metrics, config.steps, task)
+    ranks.leave()
+
+
+def finish(folder: Path, metrics: dict[str, float], steps: int, task: PretrainTask) -> None:
+    """Writes the run's figures, and prints them."""
+    result = {k: round(v, 5) for k, v in metrics.items()} | {"run": str(folder), "steps": steps}
     if (folder / "metrics.json").exists():  # of a run that was finished before: its speed was measured then
         result = json.loads((folder / "metrics.json").read_text()) | result
     write_metrics(folder, result, task.model)
@@ -178,7 +205,9 @@ def recipe_of(options: Options, store: Store, device: torch.device) -> PretrainR
     return dataclasses.replace(recipe, optim=optim, batch_size=options.batch_size or recipe.batch_size)
 
 
-def loaders(options: Options, store: Store, recipe: PretrainRecipe, device: torch.device) -> tuple[Loader, Loader]:
+def loaders(
+    options: Options, store: Store, recipe: PretrainRecipe, device: torch.device, ranks: Ranks = ALONE
+) -> tuple[Loader, Loader]:
     """Training and validation loaders over the store's frames, which are read onto the device."""
     encoder = recipe.encoder
     windows = Windows(encoder.window, encoder.stride, encoder.dilate)
@@ -189,7 +218,7 @@ def loaders(options: Options, store: Store, recipe: PretrainRecipe, device: torc
     for kind, part in (("training", training & usable), ("validation", ~training & usable)):
         if part.sum() < 2:
             raise DataError(f"{store.path}: only {part.sum()} {kind} sequences are long enough; two or more are needed")
-    frames = frames_of(store, device, options.buffer_gb)
+    frames = frames_of(store, device, options.buffer_gb, ranks)
     quantiles = ONE_CAPACITY if options.compile and device.type == "cpu" else QUANTILES
 
     def loader(part: np.ndarray, augment: AugmentConfig | None) -> Loader:
@@ -200,7 +229,10 @@ def loaders(options: Options, store: Store, recipe: PretrainRecipe, device: torc
         else:
             source = Stream(store, chosen, device, frames, None if augment is None else options.seed)
         size = recipe.batch_size
-        return Loader(source, store.offsets, chosen, windows, size, augment, options.seed, quantiles)
+        return Loader(
+            source, store.offsets, chosen, windows, size, augment, options.seed, quantiles,
+            rank=ranks.rank, ranks=ranks.count,
+        )  # fmt: skip
 
     return loader(training, recipe.augment), loader(~training, None)
 

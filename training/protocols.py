@@ -24,6 +24,7 @@ from .data.records import DataError
 from .data.store import Store
 from .frozen import linear_probe, nearest_neighbours
 from .loop import LoopConfig, Trainer
+from .ranks import Ranks
 from .recognition import RecognitionRecipe, RecognitionTask, predict
 from .resume import common_identity, flat
 from .samples import Parts, SampleLoaders
@@ -57,6 +58,7 @@ class Job:
     preset: str
     device: torch.device
     precision: torch.dtype
+    ranks: Ranks
 
     def task(self, seed: int) -> RecognitionTask:
         """A new model with this seed's random weights."""
@@ -95,8 +97,8 @@ def encoder_of(init: Path | None, stream: str | None, store: Store, preset: str,
 
 def run_seed(job: Job, seed: int, folder: Path) -> dict[str, Any]:
     """Trains and tests with one seed; its figures, which the folder's `metrics.json` holds too."""
-    if job.options.resume and (folder / "metrics.json").exists():
-        return json.loads((folder / "metrics.json").read_text())
+    if job.options.resume and (done := job.ranks.from_first(lambda: _result(folder))):
+        return done
     begin = time.perf_counter()
     task = job.task(seed)
     if job.options.protocol in ("linear", "knn", "test"):
@@ -110,12 +112,24 @@ def run_seed(job: Job, seed: int, folder: Path) -> dict[str, Any]:
         else:
             fine_tune(job, task, test, seed, folder)
         samples, logits = predict(task, test)
+        parts = job.ranks.of_all((samples, logits))
+        samples, logits = (np.concatenate(each) for each in zip(*parts, strict=True))
+        order = np.argsort(samples, kind="stable")
+        samples, logits = samples[order], logits[order]
+    if not job.ranks.first:
+        return {}
     names = np.array([job.store.names[i] for i in samples.tolist()])
     labels, classes = job.store.sample_label[samples], np.array(job.store.classes)
     scores = Scores(names, logits.astype(np.float32), labels, classes)
     result = write_results(folder, scores) | {"seconds": round(time.perf_counter() - begin, 1), "run": str(folder)}
     write_metrics(folder, result, task.model)
     return result
+
+
+def _result(folder: Path) -> dict[str, Any] | None:
+    """Of a run that was finished before."""
+    file = folder / "metrics.json"
+    return json.loads(file.read_text()) if file.exists() else None
 
 
 def fine_tune(job: Job, task: RecognitionTask, test: Loader, seed: int, folder: Path) -> None:
@@ -138,10 +152,11 @@ def fine_tune(job: Job, task: RecognitionTask, test: Loader, seed: int, folder: 
         name_of=lambda sequences: sequence_names(job.store, sequences),
         override=options.override,
     )
-    trainer = Trainer(task, train, test, recipe.optim, config, folder)
+    trainer = Trainer(task, train, test, recipe.optim, config, folder, job.ranks)
     if options.resume:
         trainer.resume()
-    write_record(folder, describe(job, seed))
+    if job.ranks.first:
+        write_record(folder, describe(job, seed))
     trainer.run_to_end(lambda where: save_model(where, task.model))
 
 
@@ -184,6 +199,7 @@ def describe(job: Job, seed: int) -> dict[str, Any]:
     parts = job.parts
     return record_of("recognize", job.options, job.recipe, job.store, job.device) | {
         "seed": seed,
+        "ranks": job.ranks.count,
         "classes": job.store.classes,
         "parts": parts.about | {"train": int(parts.train.sum()), "test": int(parts.test.sum())},
     }

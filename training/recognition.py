@@ -99,9 +99,11 @@ class RecognitionTask:
         labels = torch.from_numpy(padded).to(frames.device, non_blocking=True)
         logits = logits_of(model, frames, batch, self.precision)
         smoothing = recipe.label_smoothing if training else 0.0
-        loss = fn.cross_entropy(logits, labels, ignore_index=NO_LABEL, label_smoothing=smoothing)
-        right = (logits.argmax(-1) == labels).sum() / max(len(batch.item), 1)
-        return {"loss": loss, "top1": right}
+        each = fn.cross_entropy(
+            logits, labels, ignore_index=NO_LABEL, label_smoothing=smoothing, reduction="none"
+        )  # fmt: skip
+        count = max(batch.everywhere.items, 1)  # of all ranks, whose losses and metrics add up
+        return {"loss": each.sum() / count, "top1": (logits.argmax(-1) == labels).sum() / count}
 
 
 def logits_of(model: Callable[..., Any], frames: Tensor, batch: Batch, precision: torch.dtype) -> Tensor:

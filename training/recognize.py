@@ -15,6 +15,7 @@ from .data.records import DataError
 from .data.store import Store
 from .precision import PrecisionName, precision_of, use_tf32
 from .protocols import Job, run_seed, start_of
+from .ranks import ALONE, join
 from .recognition import RecognitionRecipe, recognition_recipe
 from .runtime import (
     check_compiler,
@@ -68,7 +69,8 @@ class Options:
     epochs: float | None = None
     """Passes over the training samples; the default is the preset's."""
     batch_size: int | None = None
-    """Samples in a batch; the default is the preset's (small 32; paper 128; authors 32, four batches a step)."""
+    """Samples in a batch, over all ranks of torchrun together; the default is the preset's (small 32; paper 128;
+    authors 32, four batches a step)."""
     lr: float | None = None
     """Highest learning rate; the default is the preset's."""
     label_smoothing: float | None = None
@@ -103,31 +105,37 @@ class Options:
 
 
 def recognize(options: Options) -> None:
-    device = pick_device(options.device)
+    device, ranks = join(options.device)
+    if options.protocol in ("linear", "knn", "test"):  # one process is enough for them
+        if not ranks.first:
+            return
+        ranks = ALONE
     if device.type == "cpu":
         keep_freed_memory()
     check_options(options)
     precision = precision_of(options.precision, device)
     use_tf32(options.tf32, device)
-    store = Store.open(options.data or demo_store())
+    store = Store.open(options.data or ranks.in_turn(demo_store))
     parts = parts_of(store, options.split, options.hold_out, labels_of(options))
     preset = options.preset or default_preset(device)
     recipe = recipe_of(options, preset)
+    ranks.share(recipe.batch_size)
     encoder = start_of(options, store, preset, device)
-    loaders = SampleLoaders(store, encoder, device, options.map_joints)
+    loaders = SampleLoaders(store, encoder, device, options.map_joints, ranks)
     if options.init is not None and options.protocol == "test":
         check_classes(options.init, store.classes)
     if options.compile:
         check_compiler(device)
-    folder = new_run_folder(options.run, "recognize", options.resume)
+    folder = ranks.from_first(lambda: new_run_folder(options.run, "recognize", options.resume))
     if options.compile:
         use_compile_cache(folder)
     log.info(
         "%s: %d training and %d test samples, %s, preset %s, %s",
         *(store.path, parts.train.sum(), parts.test.sum(), options.protocol, preset, device),
     )
-    job = Job(options, store, parts, loaders, recipe, preset, device, precision)
-    run_seeds(options.seeds, folder, lambda seed, own: run_seed(job, seed, own))
+    job = Job(options, store, parts, loaders, recipe, preset, device, precision, ranks)
+    run_seeds(options.seeds, folder, lambda seed, own: run_seed(job, seed, own), ranks)
+    ranks.leave()
 
 
 def check_options(options: Options) -> None:

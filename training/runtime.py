@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 
 class Stopped(Exception):
-    """A run was asked to stop and has saved its state. The text says how to go on; the exit code is 0."""
+    """A run was asked to stop and has saved its state. The text, on one rank, says how to go on; the exit code is 0."""
 
 
 def run(main: Callable[[], None]) -> None:
@@ -48,7 +48,8 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
     except Stopped as stop:
-        print(stop, file=sys.stderr)
+        if stop.args:
+            print(stop, file=sys.stderr)
     except (DataError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(BAD_INPUT) from None
@@ -212,8 +213,16 @@ def cpu_name() -> str:
     return models[0] if models else platform.processor() or platform.machine()
 
 
-def seed_step(seed: int, stream: int, step: int, generator: torch.Generator) -> None:
-    """Seeds a step's random numbers from (seed, stream, step) alone: `generator` and, for dropout, torch's own."""
-    own, dropout = np.random.SeedSequence([seed, stream, step]).generate_state(2, np.uint64) >> np.uint64(1)
-    generator.manual_seed(int(own))
-    torch.manual_seed(int(dropout))
+def seed_step(seed: int, stream: int, step: int, generator: torch.Generator, rank: int = 0) -> None:
+    """Seeds a step's random numbers from (seed, stream, step) alone: `generator` and, for dropout, torch's own.
+
+    Dropout's come from the rank too, as each drops out of other sequences.
+    """
+    own, _ = _two_seeds([seed, stream, step])
+    _, dropout = _two_seeds([seed, stream, step, rank])  # of rank 0 as without it
+    generator.manual_seed(own)
+    torch.manual_seed(dropout)
+
+
+def _two_seeds(entropy: list[int]) -> list[int]:
+    return (np.random.SeedSequence(entropy).generate_state(2, np.uint64) >> np.uint64(1)).tolist()

@@ -22,6 +22,7 @@ from .data.loader import QUANTILES, Loader
 from .data.records import UNKNOWN, DataError
 from .data.splits import rule_columns, selected
 from .data.store import Store
+from .ranks import ALONE, Ranks
 from .setup import frames_of, or_data_error
 
 log = logging.getLogger(__name__)
@@ -110,11 +111,14 @@ class SampleLoaders:
     """Loaders over a store's frames, which are held on the device in the encoder's layout.
 
     map_joints: whether frames of another layout are mapped onto the encoder's; else another layout is a DataError.
+    ranks: the processes among which every batch is divided.
     """
 
-    def __init__(self, store: Store, encoder: HiTRS, device: torch.device, map_joints: bool) -> None:
-        self.store, self.windows = store, encoder.windows()
-        self.frames = frames_for(encoder, store, device, map_joints)
+    def __init__(
+        self, store: Store, encoder: HiTRS, device: torch.device, map_joints: bool, ranks: Ranks = ALONE
+    ) -> None:
+        self.store, self.windows, self.ranks = store, encoder.windows(), ranks
+        self.frames = frames_for(encoder, store, device, map_joints, ranks)
 
     def __call__(
         self,
@@ -129,11 +133,11 @@ class SampleLoaders:
         chosen = np.flatnonzero(part[store.sequence_sample])
         return Loader(
             self.frames, store.offsets, chosen, self.windows, batch_size, augment, seed, quantiles,
-            samples=store.sequence_sample,
+            samples=store.sequence_sample, rank=self.ranks.rank, ranks=self.ranks.count,
         )  # fmt: skip
 
 
-def frames_for(encoder: HiTRS, store: Store, device: torch.device, map_joints: bool) -> Tensor:
+def frames_for(encoder: HiTRS, store: Store, device: torch.device, map_joints: bool, ranks: Ranks = ALONE) -> Tensor:
     """All frames of the store on the device, in the encoder's layout; `map_joints` as in `SampleLoaders`."""
     config = encoder.config
     if store.channels != config.channels:
@@ -145,7 +149,7 @@ def frames_for(encoder: HiTRS, store: Store, device: torch.device, map_joints: b
         mapping = or_data_error(joint_mapping, store.layout, config.layout)
     else:
         or_data_error(check_layout, config.layout, store.layout, store.path)
-    frames = frames_of(store, device)
+    frames = frames_of(store, device, ranks=ranks)
     if isinstance(frames, int):
         raise DataError(f"{store.path} does not fit into half of the memory of {device}, which this command needs")
     if mapping is None:

@@ -25,6 +25,7 @@ from .data.records import DataError
 from .data.store import Store
 from .data.stream import fits, memory_of
 from .metrics.classes import over_seeds
+from .ranks import ALONE, Ranks
 from .runtime import environment
 
 ONE_CAPACITY = (0.99,)  # of random batches: the only one to compile for, where that takes a CPU minutes
@@ -62,11 +63,15 @@ def check_stream(store: Store, stream: str) -> None:
         )
 
 
-def frames_of(store: Store, device: torch.device, buffer_gb: float | None = None) -> Tensor | int:
-    """All frames of the store on the device, or the bytes of the buffers that they are to be streamed through."""
-    if buffer_gb is None and fits(store, device):
+def frames_of(store: Store, device: torch.device, buffer_gb: float | None = None, ranks: Ranks = ALONE) -> Tensor | int:
+    """All frames of the store on the device, or the bytes of the buffers that they are to be streamed through.
+
+    All ranks do the same, as the one with the least memory can; on CPUs those of a host share its memory.
+    """
+    memory = ranks.least(memory_of(device) // (ranks.on_host if device.type == "cpu" else 1))
+    if buffer_gb is None and fits(store, memory):
         return torch.from_numpy(store.read_frames()).to(device)
-    size = memory_of(device) // 4 if buffer_gb is None else int(buffer_gb * 1e9)
+    size = memory // 4 if buffer_gb is None else int(buffer_gb * 1e9)
     if size <= 0:
         raise DataError(f"--buffer-gb is {buffer_gb}; it must be above 0")
     log.info("%s is streamed through a buffer of %.1f GB", store.path, size / 1e9)
@@ -174,7 +179,9 @@ def check_seeds(seeds: Sequence[int]) -> None:
         raise DataError(f"--seeds are {seeds}; give different numbers, none negative")
 
 
-def run_seeds(seeds: Sequence[int], folder: Path, run_one: Callable[[int, Path], dict[str, Any]]) -> None:
+def run_seeds(
+    seeds: Sequence[int], folder: Path, run_one: Callable[[int, Path], dict[str, Any]], ranks: Ranks = ALONE
+) -> None:
     """A run for each seed, with several in folders seed-N; their figures, or mean and spread, as JSON.
 
     `run_one` takes a seed and its folder and gives its figures.
@@ -184,6 +191,8 @@ def run_seeds(seeds: Sequence[int], folder: Path, run_one: Callable[[int, Path],
         own = folder if len(seeds) == 1 else folder / f"seed-{seed}"
         own.mkdir(exist_ok=True)
         results.append(run_one(seed, own))
+    if not ranks.first:
+        return
     result = results[0]
     if len(results) > 1:
         names = [k for k, v in result.items() if isinstance(v, float)]

@@ -19,6 +19,8 @@ from hitrs_fast.config import PRESETS
 from hitrs_fast.ragged import Rows
 from hitrs_fast.skeleton import is_present
 
+from .share import Share, for_sequences
+
 OPERATIONS = ("scale", "noise", "shear")
 SCALE = 0.2  # factors from 0.8 to 1.2
 SHEAR = 0.5  # off-diagonal entries from -0.5 to 0.5
@@ -56,18 +58,23 @@ def augment(
     interpolated: Tensor,
     config: AugmentConfig,
     generator: torch.Generator,
+    share: Share | None = None,
 ) -> Tensor:
     """frames `[F, J, C]` to the same shape; `augmented` and `interpolated` `[B]` bool.
 
     `raw` `[F, J, C]`, the coordinates before centring: joints that are missing there (zeros) stay so under the spatial
-    operations. Interpolation takes them as points like any other, as the authors do.
+    operations. Interpolation takes them as points like any other, as the authors do. `share`: see `share.py`.
     """
-    operation = torch.randint(len(config.operations), augmented.shape, generator=generator, device=frames.device)
+    operation = for_sequences(
+        lambda n: torch.randint(len(config.operations), (n,), generator=generator, device=frames.device),
+        len(augmented),
+        share,
+    )
     chosen = {name: augmented & (operation == i) for i, name in enumerate(config.operations)}
-    frames = transformed(frames, _matrices(chosen, config, frames, generator).index_select(0, rows.sequence))
+    frames = transformed(frames, _matrices(chosen, config, frames, generator, share).index_select(0, rows.sequence))
     if "noise" in chosen:
-        frames = _add_noise(frames, raw, rows, chosen["noise"], config, generator)
-    return _interpolate(frames, rows, augmented & interpolated, generator)
+        frames = _add_noise(frames, raw, rows, chosen["noise"], config, generator, share)
+    return _interpolate(frames, rows, augmented & interpolated, generator, share)
 
 
 def transformed(frames: Tensor, matrix: Tensor) -> Tensor:
@@ -85,18 +92,24 @@ def _uniform(shape: tuple[int, ...], like: Tensor, generator: torch.Generator) -
     return 2 * torch.rand(shape, generator=generator, device=like.device, dtype=like.dtype) - 1
 
 
-def _matrices(chosen: dict[str, Tensor], config: AugmentConfig, frames: Tensor, generator: torch.Generator) -> Tensor:
+def _matrices(
+    chosen: dict[str, Tensor], config: AugmentConfig, frames: Tensor, generator: torch.Generator, share: Share | None
+) -> Tensor:
     """The linear part, `[B, C, C]`, to be multiplied from the right: rotation, then scale or shear."""
     batch, size = len(next(iter(chosen.values()))), frames.shape[-1]
     identity = torch.eye(size, device=frames.device, dtype=frames.dtype)
     matrix = identity.expand(batch, -1, -1)
+
+    def uniform(*shape: int) -> Tensor:
+        return for_sequences(lambda n: _uniform((n, *shape), frames, generator), batch, share)
+
     if config.rotation and size == 3:
-        matrix = rotations(config.rotation * _uniform((batch,), frames, generator))
+        matrix = rotations(config.rotation * uniform())
     if "scale" in chosen:
-        factor = 1 + SCALE * _uniform((batch, 1, 1), frames, generator)
+        factor = 1 + SCALE * uniform(1, 1)
         matrix = torch.where(chosen["scale"][:, None, None], matrix * factor, matrix)
     if "shear" in chosen:
-        shear = torch.where(identity > 0, identity, SHEAR * _uniform((batch, size, size), frames, generator))
+        shear = torch.where(identity > 0, identity, SHEAR * uniform(size, size))
         matrix = torch.where(chosen["shear"][:, None, None], matrix @ shear.mT, matrix)
     return matrix
 
@@ -109,15 +122,24 @@ def rotations(degrees: Tensor) -> Tensor:
 
 
 def _add_noise(
-    frames: Tensor, raw: Tensor, rows: Rows, noisy: Tensor, config: AugmentConfig, generator: torch.Generator
+    frames: Tensor,
+    raw: Tensor,
+    rows: Rows,
+    noisy: Tensor,
+    config: AugmentConfig,
+    generator: torch.Generator,
+    share: Share | None,
 ) -> Tensor:
     """Adds offsets, in place, to NOISE_JOINTS joints of each of the `noisy` `[B]` sequences."""
     count, joints, size = frames.shape
-    draws = count if config.noise_per_frame else len(noisy)
+    draws, each = (count, None) if config.noise_per_frame else (len(noisy), rows.sequence)
+    if share is not None:
+        draws = share.frames if config.noise_per_frame else share.sequences
+        each = share.row if config.noise_per_frame else share.sequence.index_select(0, rows.sequence)
     joint = subsets(draws, joints, min(NOISE_JOINTS, joints), frames, generator)
     offset = NOISE * _uniform((*joint.shape, size), frames, generator)
-    if not config.noise_per_frame:
-        joint, offset = joint.index_select(0, rows.sequence), offset.index_select(0, rows.sequence)
+    if each is not None:
+        joint, offset = joint.index_select(0, each), offset.index_select(0, each)
     place = (torch.arange(count, device=frames.device)[:, None] * joints + joint).flatten()
     present = is_present(raw.flatten(0, 1).index_select(0, place)).view_as(joint)
     moved = present & noisy.index_select(0, rows.sequence)[:, None]
@@ -139,9 +161,15 @@ def subsets(draws: int, items: int, size: int, like: Tensor, generator: torch.Ge
     return torch.stack(picked, 1)
 
 
-def _interpolate(frames: Tensor, rows: Rows, interpolated: Tensor, generator: torch.Generator) -> Tensor:
+def _interpolate(
+    frames: Tensor, rows: Rows, interpolated: Tensor, generator: torch.Generator, share: Share | None
+) -> Tensor:
     """y[t] = x[t] + r (x[t+1] - x[t]) with one r for a sequence; its last frame stays."""
-    ratio = torch.rand(interpolated.shape, generator=generator, device=frames.device, dtype=frames.dtype)
+    ratio = for_sequences(
+        lambda n: torch.rand(n, generator=generator, device=frames.device, dtype=frames.dtype),
+        len(interpolated),
+        share,
+    )
     ratio = torch.where(interpolated, ratio, 0).index_select(0, rows.sequence)
     followed = (rows.sequence[1:] == rows.sequence[:-1]) & rows.valid[1:]  # padding bears the last sequence's number
     ratio = torch.where(followed, ratio[:-1], 0)[:, None, None]

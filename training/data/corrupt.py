@@ -20,38 +20,58 @@ from hitrs_fast import PretextBatch, PretextConfig
 from hitrs_fast.clips import Windows, clip_counts, padded_window, window_rows
 from hitrs_fast.ragged import Rows, offsets_of, rows_of
 
+from .share import Share, for_sequences
+
 # Of the selected joints, 80 % are filled, 10 % replaced by another joint and 10 % left as they are.
 FILLED, REPLACED = 0.8, 0.9
 
 
 def draw_pretext(
-    frames: Tensor, lengths: Tensor, windows: Windows, pretext: PretextConfig, clips: int, generator: torch.Generator
+    frames: Tensor,
+    lengths: Tensor,
+    windows: Windows,
+    pretext: PretextConfig,
+    clips: int,
+    generator: torch.Generator,
+    share: Share | None = None,
 ) -> PretextBatch:
-    """frames `[F, J, C]` (clean stream) and lengths `[B]` to a pre-training batch with room for `clips` clips."""
+    """frames `[F, J, C]` (clean stream) and lengths `[B]` to a pre-training batch with room for `clips` clips.
+
+    share: where the batch is a rank's part of a larger one, for which the numbers are drawn.
+    """
     rows = rows_of(lengths, frames.shape[0])
-    corrupted, selected = corrupt_joints(frames, lengths, rows, pretext, generator)
-    pair, pair_valid = draw_pairs(frames, lengths, rows, windows, pretext, generator)
-    order = draw_order(clip_counts(lengths, windows), clips, pretext.swap_distance, generator)
+    corrupted, selected = corrupt_joints(frames, lengths, rows, pretext, generator, share)
+    pair, pair_valid = draw_pairs(frames, lengths, rows, windows, pretext, generator, share)
+    order = draw_order(clip_counts(lengths, windows), clips, pretext.swap_distance, generator, share)
     return PretextBatch(corrupted, frames, selected, lengths, pair, pair_valid, order)
 
 
-def below(n: Tensor, generator: torch.Generator) -> Tensor:
-    """One uniform integer in 0 .. n - 1 for each entry of `n` (0 where n is 0)."""
-    draw = torch.rand(n.shape, generator=generator, device=n.device)
+def below(n: Tensor, generator: torch.Generator, share: Share | None = None) -> Tensor:
+    """One uniform integer in 0 .. n - 1 for each entry of `n` `[N]` (0 where n is 0); with a `share`, a sequence's."""
+    draw = for_sequences(lambda count: torch.rand(count, generator=generator, device=n.device), len(n), share)
     return torch.minimum((draw * n).long(), n - 1).clamp(min=0)
 
 
 def corrupt_joints(
-    frames: Tensor, lengths: Tensor, rows: Rows, pretext: PretextConfig, generator: torch.Generator
+    frames: Tensor,
+    lengths: Tensor,
+    rows: Rows,
+    pretext: PretextConfig,
+    generator: torch.Generator,
+    share: Share | None = None,
 ) -> tuple[Tensor, Tensor]:
     """frames `[F, J, C]` with joints corrupted, and which were selected, `[F, J]` bool (unchanged ones included).
 
     Only what is selected is drawn, gathered and written: S places, a fixed number, of which those past the last frame
-    are written to a spare row.
+    and those of other ranks are written to a spare row.
     """
     count, joints, channels = frames.shape
     flat, spare = frames.flatten(0, 1), count * joints
-    place = select(spare, pretext.mask_ratio, generator, frames.device)
+    drawn = count if share is None else share.frames
+    place = select(drawn * joints, pretext.mask_ratio, generator, frames.device)
+    if share is not None:
+        row = pad(share.own, (0, 1), value=count).index_select(0, place // joints)
+        place = row * joints + place % joints
     place = torch.where(place < lengths.sum() * joints, place, spare)
     corrupted = torch.cat([flat, flat.new_zeros(1, channels)])
     if pretext.fill == "ones":
@@ -135,6 +155,7 @@ def draw_pairs(
     windows: Windows,
     pretext: PretextConfig,
     generator: torch.Generator,
+    share: Share | None = None,
 ) -> tuple[Tensor, Tensor]:
     """One clip of each sequence and the same with two frames swapped, `[2 B, w]` rows; and which count, `[B]` bool.
 
@@ -142,10 +163,10 @@ def draw_pairs(
     some frame of it differs from the frame before; a sequence in which nothing moves gives its first clip, not counted.
     """
     candidate = _in_moving_clips(frames, rows, windows) if pretext.moving_clips_only else rows.valid
-    chosen, found = _choose(candidate, lengths, generator)
+    chosen, found = _choose(candidate, lengths, generator, share)
     sequence, position, valid = (x.index_select(0, chosen) for x in rows)
     clip = window_rows(padded_window(position, windows), sequence, valid, lengths, windows, zero_row=frames.shape[0])
-    first, second = swap_positions(torch.full_like(chosen, windows.window), pretext.swap_distance, generator)
+    first, second = swap_positions(torch.full_like(chosen, windows.window), pretext.swap_distance, generator, share)
     place = torch.arange(windows.window, device=frames.device).expand_as(clip)
     swapped = clip.gather(1, swapped_place(place, first[:, None], second[:, None]))
     return torch.cat([clip, swapped]), found
@@ -168,37 +189,43 @@ def _in_moving_clips(frames: Tensor, rows: Rows, windows: Windows) -> Tensor:
     return found & rows.valid
 
 
-def _choose(candidate: Tensor, lengths: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _choose(
+    candidate: Tensor, lengths: Tensor, generator: torch.Generator, share: Share | None
+) -> tuple[Tensor, Tensor]:
     """A uniform choice among each sequence's candidate rows `[F]`: row `[B]` (the first without any), and if found."""
     running = candidate.cumsum(0)
     offsets = offsets_of(lengths)
     at = pad(running, (1, 0)).index_select(0, offsets)
     before, count = at[:-1], at.diff()
-    row = torch.searchsorted(running, before + below(count, generator) + 1)
+    row = torch.searchsorted(running, before + below(count, generator, share) + 1)
     row = torch.where(count > 0, row, offsets[:-1])
     return row.clamp(max=len(candidate) - 1), count > 0
 
 
-def draw_order(counts: Tensor, clips: int, distance: int, generator: torch.Generator) -> Tensor:
+def draw_order(
+    counts: Tensor, clips: int, distance: int, generator: torch.Generator, share: Share | None = None
+) -> Tensor:
     """Rows `[clips]` of each sequence's clips with two of all but its last swapped; too few clips stay as they are."""
     rows = rows_of(counts, clips)
     shown = counts - 1
-    swap = swap_positions(shown, distance, generator)
+    swap = swap_positions(shown, distance, generator, share)
     first, second = (p.index_select(0, rows.sequence) for p in swap)
     swappable = rows.valid & (shown >= 2).index_select(0, rows.sequence)
     moved = swapped_place(rows.position, first, second) - rows.position
     return torch.arange(clips, device=counts.device) + torch.where(swappable, moved, 0)
 
 
-def swap_positions(n: Tensor, distance: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def swap_positions(
+    n: Tensor, distance: int, generator: torch.Generator, share: Share | None = None
+) -> tuple[Tensor, Tensor]:
     """Two positions p < q of each list of `n` entries, uniform over the pairs with q - p >= distance.
 
     A list too short for that distance takes the largest it allows. Pairs at a distance of at least g are the pairs of
     distinct positions of a list shorter by g - 1, the second moved on by g - 1.
     """
     extra = torch.minimum(torch.full_like(n, distance), n - 1).clamp(min=1) - 1
-    a = below(n - extra, generator)
-    b = below(n - extra - 1, generator)
+    a = below(n - extra, generator, share)
+    b = below(n - extra - 1, generator, share)
     b = b + (b >= a)
     return torch.minimum(a, b), torch.maximum(a, b) + extra
 

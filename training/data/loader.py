@@ -25,6 +25,7 @@ from hitrs_fast.ragged import Rows, rows_of
 
 from .augment import AugmentConfig
 from .samplers import Sampler, shuffled
+from .share import Share, dealt, share_of
 from .stream import Arrangement, Stream
 
 CROP = 0.2  # at most this part of a sequence is cut off
@@ -53,7 +54,16 @@ class Batch(NamedTuple):
     room: int  # items that a batch may have
     source: Tensor  # [F] int64: where each row lies among the loader's frames; 0 for padding
     filled: int  # rows that are not padding
-    clips: int  # and clips
+    share: Share | None  # where this rank's part lies in the whole batch; None where it is the whole
+    everywhere: Everywhere
+
+
+class Everywhere(NamedTuple):
+    """What the parts of all ranks hold together."""
+
+    sequence: np.ndarray  # [n] int64: number of each sequence in the store
+    items: int
+    clips: int
 
 
 class Pieces(NamedTuple):
@@ -95,8 +105,8 @@ class Loader:
     samples: `[N]`, the sample of each of the store's sequences: batches are then of `batch_size` whole samples, and
         hold as many sequences for each as the sample with the most pieces. Not for a stream.
     longest: frames of a piece; longer sequences enter as pieces of this length, in training at random places.
-    rank, ranks: this loader's place among as many, on other devices. Of each row of `ranks` pieces it takes one, so
-        that a batch of all together is a batch of one loader with a larger `batch_size`, and all have as many batches.
+    rank, ranks: this loader's place among as many, in other processes. Plans are those of one loader alone, and so
+        are batches, of which each rank gathers its part: `batch_size`, which they divide, counts all parts together.
     """
 
     def __init__(
@@ -128,7 +138,8 @@ class Loader:
         self.first = offsets[self.chosen]
         self.full = offsets[self.chosen + 1] - self.first
         self.samples = samples
-        self.sizes = self._sizes(quantiles)
+        self.whole_sizes = self._sizes(quantiles)
+        self.sizes = self.whole_sizes if ranks == 1 else [self._part(size) for size in self.whole_sizes]
 
     def _clips(self, lengths: np.ndarray) -> np.ndarray:
         return clip_counts(torch.from_numpy(lengths), self.windows).numpy()
@@ -165,16 +176,14 @@ class Loader:
             within, length = within + rng.integers(0, cut + 1), length - cut
         fill, begin = place.fill[which], first[:-1]
         bounds = self._bounds(np.add.reduceat(length, begin), np.add.reduceat(self._clips(length), begin), fill[begin])
-        mine = slice(self.rank, None, self.ranks)
-        own, first = runs_of(begin[mine], np.diff(first)[mine])
         return Plan(
             epoch,
-            sequence=self.chosen[which][own],
-            start=(place.start[which] + within)[own],
-            length=length[own],
-            augmented=augmented[own],
-            interpolated=(augmented & ~cropped)[own],
-            fill=fill[own],
+            sequence=self.chosen[which],
+            start=place.start[which] + within,
+            length=length,
+            augmented=augmented,
+            interpolated=augmented & ~cropped,
+            fill=fill,
             first=first,
             bounds=bounds,
         )
@@ -186,25 +195,18 @@ class Loader:
         return Arrangement(*(column[self.chosen] for column in self.stream.arrange(epoch)))
 
     def _bounds(self, length: np.ndarray, clips: np.ndarray, fill: np.ndarray) -> np.ndarray:
-        """Where batches begin, in rows of one item for each rank: `batch_size` rows each, or fewer.
-
-        Fewer where a rank's largest capacity would overflow, and where a batch would reach into a third fill.
-        """
-        rows = -(-len(length) // self.ranks)
-        largest = self.sizes[-1]
-        sums = []
-        for of_item, limit in ((length, largest.frames), (clips, largest.capacity.clips)):
-            table = np.pad(of_item, (0, rows * self.ranks - len(length))).reshape(rows, self.ranks)
-            sums += [(column, limit) for column in np.pad(table.cumsum(0), ((1, 0), (0, 0))).T]
-        last_of_row = np.append(fill, fill[-1:].repeat(rows * self.ranks - len(fill)))[self.ranks - 1 :: self.ranks]
+        """Where batches of `batch_size` items begin, or of fewer, where the largest capacity would overflow and where
+        a batch would reach into a third fill."""
+        largest = self.whole_sizes[-1]
+        limits = (length, largest.frames), (clips, largest.capacity.clips)
+        sums = [(np.pad(of_item.cumsum(), (1, 0)), limit) for of_item, limit in limits]
         bounds = [0]
-        while bounds[-1] < rows:
+        while bounds[-1] < len(length):
             first = bounds[-1]
             fits = min(int(np.searchsorted(sum_, sum_[first] + limit, "right")) - 1 for sum_, limit in sums)
-            near = int(np.searchsorted(last_of_row, fill[first * self.ranks] + 1, "right"))
-            bounds.append(min(first + self.batch_size, fits, max(near, first + 1)))
-        full = bounds[-1] - bounds[-2] == self.batch_size and len(length) == rows * self.ranks
-        if self.augment is not None and len(bounds) > 2 and not full:
+            near = int(np.searchsorted(fill, fill[first] + 1, "right"))
+            bounds.append(min(first + self.batch_size, fits, near))
+        if self.augment is not None and len(bounds) > 2 and bounds[-1] - bounds[-2] < self.batch_size:
             bounds.pop()
         return np.array(bounds)
 
@@ -230,31 +232,53 @@ class Loader:
         shrink = 1 - (self.augment.probability * 0.25 * CROP if self.augment is not None else 0)
         frames_quantiles = np.quantile([length[d].sum() for d in draws], quantiles) * shrink
         clips_quantiles = np.quantile([clips[d].sum() for d in draws], quantiles) * shrink
-        floors = int(length.max()), int(clips.max())
+        self.largest = floors = int(length.max()), int(clips.max())  # frames and clips of an item
         sizes = {
             (max(_rounded_up(f, 32), floors[0]), max(_rounded_up(c, 4), floors[1]))
             for f, c in zip(frames_quantiles, clips_quantiles, strict=True)
         }
         return [Size(f, Capacity(c, longest)) for f, c in sorted(sizes)]
 
+    def _part(self, whole: Size) -> Size:
+        """Room for any rank's part of a batch that fits `whole`: see `dealt`."""
+        frames, clips = (-(-n // self.ranks) for n in (whole.frames, whole.capacity.clips))
+        if self.samples is not None:  # an item's clips do not quite grow with its frames, if it has several pieces
+            lengths = np.arange(1, self.longest + 1)
+            more = (self._clips(lengths) - lengths / self.windows.stride).max()
+            clips += int(np.ceil(more * self.pieces * self.batch_size / self.ranks))
+        return Size(frames + self.largest[0], Capacity(clips + self.largest[1], whole.capacity.longest))
+
+    def _fitting(self, sizes: list[Size], length: np.ndarray) -> Size:
+        clips = int(self._clips(length).sum())
+        return next(s for s in sizes if length.sum() <= s.frames and clips <= s.capacity.clips)
+
     def empty(self, size: Size) -> Batch:
         """A batch of this capacity that holds nothing."""
         nothing = np.zeros(0, np.int64)
         no = nothing.astype(bool)
-        return self._gather(size, nothing, nothing, no, no, nothing, nothing, nothing)
+        whole = _Whole(self.whole_sizes[0].frames, nothing, nothing, Everywhere(nothing, 0, 0))
+        return self._gather(size, nothing, nothing, no, no, nothing, nothing, nothing, whole)
 
     def batch(self, plan: Plan, index: int) -> Batch:
-        """Batch `index` of an epoch's plan, gathered on the device of the frames."""
+        """Batch `index` of an epoch's plan, or this rank's part of it, gathered on the device of the frames."""
         items = plan.first[plan.bounds[index] : plan.bounds[index + 1] + 1]
         part = slice(items[0], items[-1])
         if self.stream is not None and len(plan.fill[part]):
             self.stream.need(plan.epoch, *plan.fill[part][[0, -1]].tolist())
-        length, sequence = plan.length[part], plan.sequence[part]
-        clips = int(self._clips(length).sum())
-        size = next(s for s in self.sizes if length.sum() <= s.frames and clips <= s.capacity.clips)
-        owner = np.repeat(np.arange(len(items) - 1), np.diff(items))
-        arrays = (plan.start[part], length, plan.augmented[part], plan.interpolated[part])
-        return self._gather(size, *arrays, owner, sequence, plan.sequence[items[:-1]])
+        lengths = plan.length[part]
+        own = dealt(np.add.reduceat(lengths, items[:-1] - items[0]), self.rank, self.ranks)
+        pieces, first = runs_of(items[own], np.diff(items)[own])
+        length = plan.length[pieces]
+        number = pieces - items[0]
+        begin = (lengths.cumsum() - lengths)[number]
+        everywhere = Everywhere(plan.sequence[part], len(items) - 1, int(self._clips(lengths).sum()))
+        whole = _Whole(self._fitting(self.whole_sizes, lengths).frames, number, begin, everywhere)
+        owner = np.repeat(np.arange(len(own)), np.diff(first))
+        arrays = (plan.start[pieces], length, plan.augmented[pieces], plan.interpolated[pieces])
+        leading = plan.sequence[items[own]]
+        return self._gather(
+            self._fitting(self.sizes, length), *arrays, owner, plan.sequence[pieces], leading, whole
+        )  # fmt: skip
 
     def _gather(
         self,
@@ -266,22 +290,36 @@ class Loader:
         owner: np.ndarray,
         sequence: np.ndarray,
         leading: np.ndarray,
+        whole: _Whole,
     ) -> Batch:
         """`leading`: the first sequence of each item."""
-        fill = (0, self.batch_size * self.pieces - len(length))
-        starts, lengths, augmenteds, interpolateds, owners = (
+        room = self.batch_size // self.ranks
+        fill = (0, room * self.pieces - len(length))
+        starts, lengths, augmenteds, interpolateds, owners, numbers, begins = (
             torch.from_numpy(np.pad(x, fill)).to(self.frames.device, non_blocking=True)
-            for x in (start, length, augmented, interpolated, owner)
+            for x in (start, length, augmented, interpolated, owner, whole.number, whole.begin)
         )
         rows = rows_of(lengths, size.frames)
         source = torch.where(rows.valid, starts.index_select(0, rows.sequence) + rows.position, 0)
         frames = self.frames.index_select(0, source)
         frames[int(length.sum()) :] = 0
         item = leading if self.samples is None else self.samples[leading]
+        share = None
+        if self.ranks > 1:
+            share = share_of(self.batch_size * self.pieces, whole.frames, numbers, begins, rows)
         return Batch(
-            frames, lengths, rows, augmenteds, interpolateds, sequence, size.capacity, owners, item, self.batch_size,
-            source, int(length.sum()), int(self._clips(length).sum()),
+            frames, lengths, rows, augmenteds, interpolateds, sequence, size.capacity, owners, item, room, source,
+            int(length.sum()), share, whole.everywhere,
         )  # fmt: skip
+
+
+class _Whole(NamedTuple):
+    """A batch of all ranks, and where one's sequences lie in it."""
+
+    frames: int  # capacity
+    number: np.ndarray
+    begin: np.ndarray  # rows
+    everywhere: Everywhere
 
 
 def runs_of(begin: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

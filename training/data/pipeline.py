@@ -32,7 +32,8 @@ def model_frames(
     elif config.center:
         frames = centre_on_hip(frames, rows.sequence, len(batch.lengths), config.layout, config.align)
     if augmentation is not None:
-        frames = augment(frames, batch.frames, rows, batch.augmented, batch.interpolated, augmentation, generator)
+        which = batch.augmented, batch.interpolated
+        frames = augment(frames, batch.frames, rows, *which, augmentation, generator, batch.share)
     return stream_of(frames, rows.position == 0, config.layout, config.stream)
 
 
@@ -45,4 +46,4 @@ def pretext_input(
 ) -> PretextBatch:
     frames = model_frames(batch, config, augmentation, generator)
     windows = Windows(config.window, config.stride, config.dilate)
-    return draw_pretext(frames, batch.lengths, windows, pretext, batch.capacity.clips, generator)
+    return draw_pretext(frames, batch.lengths, windows, pretext, batch.capacity.clips, generator, batch.share)

@@ -24,12 +24,13 @@ RUN_CHUNKS = 4  # a run also reads the chunk after it, for the sequence that rea
 STAGED = 2  # pinned buffers on the way to a device
 
 
-def fits(store: Store, device: torch.device) -> bool:
-    """Whether all frames fit in half of the device's free memory, or of the host's memory."""
-    return _bytes(store) <= memory_of(device) / 2
+def fits(store: Store, memory: int) -> bool:
+    """Whether all frames fit in half of so many bytes."""
+    return _bytes(store) <= memory / 2
 
 
 def memory_of(device: torch.device) -> int:
+    """Bytes of the device that are free, or of the host."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
