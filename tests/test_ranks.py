@@ -18,6 +18,7 @@ from run_cases import arguments, logged, pretrained, state_of, tiny_models, tiny
 
 import hitrs_fast as hf
 from hitrs_fast.pretext import loss_counts
+from training import detect, predict
 from training.checkpoint import checkpoints
 from training.data.augment import AugmentConfig
 from training.data.loader import Loader
@@ -28,6 +29,7 @@ from training.runtime import seed_step
 from training.scores import read_scores
 
 HERE = Path(__file__).parent
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent)}
 BATCH = ["--batch-size", "8"]
 
 
@@ -123,6 +125,14 @@ def test_without_torchrun_nothing_is_distributed(monkeypatch: pytest.MonkeyPatch
     pretrained(tiny_store(tmp_path), tmp_path / "run", "--steps", "2")
 
 
+@pytest.mark.parametrize("command", [detect, predict])
+def test_commands_of_one_process_say_so(command, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SystemExit) as stop:
+        command.main(["--data", "any.zarr"])
+    assert stop.value.code == 2 and "without torchrun" in capsys.readouterr().err
+
+
 def test_batches_that_do_not_divide() -> None:
     assert Ranks(1, 4).share(32) == 8
     with pytest.raises(DataError, match="--batch-size is 30, which counts all ranks together"):
@@ -136,7 +146,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def started(counts: str, *command: str, die: str = "") -> tuple[list[dict[str, Any]], str]:
     """How the ranks have ended, for each of the `counts`, and what they said."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1"} | ({"RANKS_DIE": die} if die else {})
+    environment = ENVIRONMENT | ({"RANKS_DIE": die} if die else {})
     line = [sys.executable, str(HERE / "ranks_run.py"), counts, *command]
     done = subprocess.run(line, capture_output=True, text=True, check=True, env=environment, timeout=120)
     return json.loads(done.stdout.splitlines()[-1]), done.stderr
@@ -224,7 +234,7 @@ def test_torchrun_starts_again_from_the_newest_checkpoint(store: Path, runs: Pat
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", "1"]
     command = pretraining(store, tmp_path / "run", "--checkpoint-every", "5", "--resume")
     line = [sys.executable, *launcher, "--", str(HERE / "ranks_run.py"), *command]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "RANKS_DIE": "1 6 SIGKILL"}
+    environment = ENVIRONMENT | {"RANKS_DIE": "1 6 SIGKILL"}
     done = subprocess.run(line, capture_output=True, text=True, env=environment, check=False, timeout=120)
     assert done.returncode == 0 and "goes on after step 5 of 20" in done.stderr, done.stderr
     assert len(done.stdout.splitlines()) == 1 and json.loads(done.stdout)["steps"] == 20

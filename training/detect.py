@@ -23,6 +23,7 @@ from .grouping import GroupingOptions, grouping_of, in_frames
 from .metrics.segments import Grouping
 from .precision import PrecisionName, precision_of, use_tf32
 from .protocols import encoder_of
+from .ranks import check_alone
 from .runtime import check_compiler, keep_freed_memory, new_run_folder, pick_device, run, use_compile_cache
 from .samples import Parts, frames_for
 from .setup import above, at_least, check_classes, check_seeds, default_preset, run_record, run_seeds
@@ -96,6 +97,7 @@ def detect(options: Options) -> None:
     device = pick_device(options.device)
     if device.type == "cpu":
         keep_freed_memory()
+    check_alone("detect")
     check_options(options)
     precision = precision_of(options.precision, device)
     use_tf32(options.tf32, device)

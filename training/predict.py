@@ -20,6 +20,7 @@ from .forecasting import Job, run_seed
 from .precision import PrecisionName, precision_of, use_tf32
 from .prediction import Decoder, Loss, PredictionRecipe, prediction_recipe
 from .protocols import encoder_of
+from .ranks import check_alone
 from .runtime import keep_freed_memory, new_run_folder, pick_device, run
 from .samples import Parts, frames_for, held_out
 from .setup import above, at_least, check_seeds, default_preset, run_seeds
@@ -94,6 +95,7 @@ def predict(options: Options) -> None:
     device = pick_device(options.device)
     if device.type == "cpu":
         keep_freed_memory()
+    check_alone("predict")
     check_options(options)
     precision = precision_of(options.precision, device)
     use_tf32(options.tf32, device)

@@ -192,6 +192,12 @@ class Ranks:
 ALONE = Ranks()
 
 
+def check_alone(command: str) -> None:
+    """DataError under torchrun, for commands that train in one process."""
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise DataError(f"training.{command} trains in one process; start it without torchrun")
+
+
 def join(device: str | None) -> tuple[torch.device, Ranks]:
     """This process's device and its place among those that torchrun has started; `device` as in `pick_device`."""
     own = pick_device(device)
