@@ -208,7 +208,11 @@ def join(device: str | None) -> tuple[torch.device, Ranks]:
     if own.type == "cuda":
         own = pick_device(f"cuda:{ranks.local}")
         torch.cuda.set_device(own)
-    dist.init_process_group("gloo" if own.type == "cpu" else "cpu:gloo,cuda:nccl", timeout=TIMEOUT)
+    store, _, _ = next(iter(dist.rendezvous("env://", ranks.rank, ranks.count, timeout=TIMEOUT)))
+    # Ranks that are started again must not find the addresses of those that have died.
+    store = dist.PrefixStore(f"start-{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    backend = "gloo" if own.type == "cpu" else "cpu:gloo,cuda:nccl"
+    dist.init_process_group(backend, store=store, rank=ranks.rank, world_size=ranks.count, timeout=TIMEOUT)
     if not ranks.first:
         logging.disable(logging.WARNING)  # all say the same
     return own, ranks
