@@ -128,6 +128,7 @@ def test_without_torchrun_nothing_is_distributed(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("command", [detect, predict])
 def test_commands_of_one_process_say_so(command, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "test")
     with pytest.raises(SystemExit) as stop:
         command.main(["--data", "any.zarr"])
     assert stop.value.code == 2 and "without torchrun" in capsys.readouterr().err

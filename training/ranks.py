@@ -192,16 +192,21 @@ class Ranks:
 ALONE = Ranks()
 
 
+def _among_others() -> bool:
+    """Whether torchrun has started this process and others."""
+    return "TORCHELASTIC_RUN_ID" in os.environ and os.environ["WORLD_SIZE"] != "1"
+
+
 def check_alone(command: str) -> None:
     """DataError under torchrun, for commands that train in one process."""
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+    if _among_others():
         raise DataError(f"training.{command} trains in one process; start it without torchrun")
 
 
 def join(device: str | None) -> tuple[torch.device, Ranks]:
     """This process's device and its place among those that torchrun has started; `device` as in `pick_device`."""
     own = pick_device(device)
-    if "TORCHELASTIC_RUN_ID" not in os.environ or os.environ["WORLD_SIZE"] == "1":
+    if not _among_others():
         return own, ALONE
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
     ranks = Ranks(*(int(os.environ[name]) for name in names))
