@@ -29,6 +29,8 @@ def child(line: str) -> None:
 
 def main() -> None:
     tiny_models(pytest.MonkeyPatch())
+    # torch names its own cache here as torch._dynamo loads; a command by itself has chosen the run's by then.
+    os.environ.pop("TORCHINDUCTOR_CACHE_DIR", None)
     print("ready", flush=True)
     for line in sys.stdin:
         pid = os.fork()
