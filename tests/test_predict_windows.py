@@ -17,6 +17,7 @@ from training import predict, pretrain
 from training.data.loader import Loader
 from training.data.records import DataError
 from training.data.store import Store
+from training.motion_pictures import without_missing
 from training.prediction import PredictionRecipe, PredictionTask, predict_all, prediction_recipe
 from training.prepare import main as prepare
 
@@ -136,3 +137,14 @@ def test_a_frame_without_any_joint_to_compare_is_said(tmp_path: Path, capsys) ->
     with pytest.raises(SystemExit) as stop:
         predict.main(["--data", str(store), "--run", str(tmp_path / "run"), "--device", "cpu", "--epochs", "1"])
     assert stop.value.code == 2 and "no joint in any test window" in capsys.readouterr().err
+
+
+def test_pictures_leave_out_missing_joints_alone() -> None:
+    frames = walks(1)
+    frames[0, 14, 5] = frames[0, 14, NTU.hip]  # a joint where the hip is, so at the origin of the last observed pose
+    frames[0, 2, 6] = 0
+    frames[0, 16, 7] = 0
+    shown = without_missing(predict_all(task_of(15, 3), loader_of(frames, 18)))
+    assert np.argwhere(np.isnan(shown.observed[0]).all(-1)).tolist() == [[2, 6]]
+    for poses in (shown.truth, shown.predicted):
+        assert np.argwhere(np.isnan(poses[0]).all(-1)).tolist() == [[1, 7]]

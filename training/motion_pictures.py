@@ -35,6 +35,7 @@ def draw_strip(
 
     order = np.argsort(errors)
     rows = [int(order[round(q * (len(order) - 1))]) for q in SHOWN]
+    found = without_missing(found)
     figure = Figure(figsize=(1.1 * (BEFORE + AFTER), 1.7 * len(rows)), dpi=92)
     FigureCanvasAgg(figure)
     for number, row in enumerate(rows):
@@ -50,7 +51,8 @@ def _draw_row(axis, found: Predictions, row: int, layout: SkeletonLayout) -> Non
     past = np.linspace(0, found.observed.shape[1] - 1, BEFORE).round().astype(int)
     coming = np.linspace(0, steps - 1, AFTER).round().astype(int)
     poses = [(found.observed[row, at], OBSERVED) for at in past]
-    size = np.ptp(found.truth[row][..., 1]) or 1.0
+    heights = found.truth[row][..., 1]
+    size = float(np.nanmax(heights) - np.nanmin(heights)) or 1.0
     for place, (pose, colour) in enumerate(poses):
         _figure(axis, pose, place * size, pose, layout, colour)
     for place, at in enumerate(coming, len(poses)):
@@ -62,10 +64,8 @@ def _draw_row(axis, found: Predictions, row: int, layout: SkeletonLayout) -> Non
 def _figure(axis, pose: np.ndarray, shift: float, about: np.ndarray, layout: SkeletonLayout, colour: str) -> None:
     """Bones of a pose `[J, C]`, seen from the front, moved to `shift` as far as brings the hip of `about` there."""
     points = pose[:, :2] - [about[layout.hip, 0], 0] + [shift, 0]
-    there = (pose != 0).any(axis=1)
-    there[layout.hip] = True  # poses are about it, so that it may lie at the origin
     for joint, parent in enumerate(layout.parents):
-        if parent >= 0 and there[joint] and there[parent]:
+        if parent >= 0:  # a bone to a missing joint is nan, and not drawn
             axis.plot(*points[[joint, parent]].T, color=colour, linewidth=1.1, solid_capstyle="round")
 
 
@@ -83,6 +83,7 @@ def draw_animation(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    found = without_missing(found)
     row = int(np.argsort(errors)[len(errors) // 2])
     seen = found.observed[row][-max(1, round(SHOWN_BEFORE * fps)) :]
     sides = {"true": (TRUTH, found.truth[row]), "predicted": (PREDICTED, found.predicted[row])}
@@ -97,7 +98,7 @@ def draw_animation(
             coming = frame - len(seen)
             for line, (colour, poses) in zip(panels, sides.values(), strict=True):
                 pose = seen[frame] if coming < 0 else poses[coming]
-                bones = bone_lines(_without_missing(pose, layout), layout, FRONT)
+                bones = bone_lines(pose, layout, FRONT)
                 line.set_data(*np.concatenate(list(bones.values()), 1))
                 line.set_color(OBSERVED if coming < 0 else colour)
             writer.grab_frame()
@@ -106,7 +107,7 @@ def draw_animation(
 def _panel(figure, place: int, title: str, points: np.ndarray):
     """One of two axes side by side, wide enough for all `points` `[N, 2]`; gives the line that is to be moved."""
     axis = figure.add_axes((0.01 + 0.5 * place, 0.06, 0.48, 0.84))
-    low, high = points.min(0), points.max(0)
+    low, high = np.nanmin(points, 0), np.nanmax(points, 0)
     margin = 0.05 * max(float((high - low).max()), 1e-3)
     axis.set(xlim=(low[0] - margin, high[0] + margin), ylim=(low[1] - margin, high[1] + margin))
     axis.set_aspect("equal")
@@ -115,8 +116,12 @@ def _panel(figure, place: int, title: str, points: np.ndarray):
     return axis.plot([], [], linewidth=1.4, solid_capstyle="round")[0]
 
 
-def _without_missing(pose: np.ndarray, layout: SkeletonLayout) -> np.ndarray:
-    """The pose `[J, C]` with nan for joints that are missing; the hip, about which poses are, may lie at the origin."""
-    missing = (pose == 0).all(axis=1)
-    missing[layout.hip] = False
-    return np.where(missing[:, None], np.nan, pose)
+def without_missing(found: Predictions) -> Predictions:
+    """The same with nan for joints that are missing; zeros do not tell, as poses are about the hip."""
+    seen = found.observed.shape[1]
+    coming = found.there[:, seen:, :, None]
+    return found._replace(
+        observed=np.where(found.there[:, :seen, :, None], found.observed, np.nan),
+        predicted=np.where(coming, found.predicted, np.nan),
+        truth=np.where(coming, found.truth, np.nan),
+    )

@@ -74,7 +74,8 @@ class Windows(NamedTuple):
     observed: Tensor  # [W, n, J, C] as the store has them, turned in training
     recent: Tensor  # [W, n, J, C]
     truth: Tensor  # [W, T, J, C]
-    counted: Tensor  # [W, T, J] bool: joints that are there, and were in the last two observed frames
+    there: Tensor  # [W, n + T, J] bool: joints that are not missing
+    counted: Tensor  # [W, T, J] bool: those of them that were there in the last two observed frames too
 
 
 class PredictionTask:
@@ -124,7 +125,7 @@ class PredictionTask:
         # Constant velocity goes on from the last two frames: a joint that is missing in one of them has none.
         before = there[:, self.observed - 2 : self.observed].all(1, keepdim=True)
         seen, coming = slice(None, self.observed), slice(self.observed, None)
-        return Windows(poses[:, seen], about[:, seen], about[:, coming], there[:, coming] & before)
+        return Windows(poses[:, seen], about[:, seen], about[:, coming], there, there[:, coming] & before)
 
     def predict(self, windows: Windows) -> Tensor:
         """The poses `[W, T, J, C]` that follow, float32, in the coordinates of `windows.truth`."""
@@ -146,6 +147,7 @@ class Predictions(NamedTuple):
     observed: np.ndarray  # [W, n, J, C] about the same origin as the rest
     predicted: np.ndarray  # [W, T, J, C]
     truth: np.ndarray  # [W, T, J, C]
+    there: np.ndarray  # [W, n + T, J] bool
     counted: np.ndarray  # [W, T, J] bool
 
 
@@ -158,10 +160,11 @@ def predict_all(task: PredictionTask, loader: Loader) -> Predictions:
         batch = loader.batch(plan, index)
         windows = task.windows(batch, False)
         first = batch.source[:: task.observed + task.steps][: len(batch.sequence)]
-        tensors = (first, windows.recent, task.predict(windows), windows.truth, windows.counted)
+        predicted = task.predict(windows)
+        tensors = (first, windows.recent, predicted, windows.truth, windows.there, windows.counted)
         parts.append([batch.sequence, *(part.cpu().numpy() for part in tensors)])
     found = Predictions(*map(np.concatenate, zip(*parts, strict=True)))
-    usable = found.counted.any((1, 2))
+    usable = np.any(found.counted, axis=(1, 2))
     if not usable.all():
         log.info("%d of %d test windows have no joint to be counted and are left out", (~usable).sum(), len(usable))
     return Predictions(*(column[usable] for column in found))
