@@ -109,3 +109,14 @@ def test_a_file_that_differs_is_not_left(monkeypatch, tmp_path: Path, capsys) ->
         evaluate.main(["export", str(run)])
     assert "differ by 1.0e+00" in capsys.readouterr().err
     assert not list(run.glob("model.pt2*"))
+
+
+def test_nan_is_no_agreement(monkeypatch, tmp_path: Path, capsys) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    save_model(run, model_of("recogniser"))
+    monkeypatch.setattr(exporting, "_write_pt2", lambda *_: lambda frames: torch.full((3,), torch.nan))
+    with pytest.raises(SystemExit):
+        evaluate.main(["export", str(run)])
+    assert "differ by nan" in capsys.readouterr().err
+    assert not list(run.glob("model.pt2*"))
