@@ -17,12 +17,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hitrs_fast import SkeletonLayout
+
 from .data.augment import AugmentConfig
 from .data.loader import Loader
+from .data.records import DataError
 from .data.store import Store
 from .loop import LoopConfig, Trainer
 from .metrics.motion import constant_velocity, joint_errors, last_pose, mpjpe, window_errors
-from .motion_pictures import draw_strip
+from .motion_pictures import draw_animation, draw_strip
 from .prediction import PredictionRecipe, Predictions, PredictionTask, predict_all
 from .protocols import encoder_of
 from .resume import common_identity, flat
@@ -65,7 +68,7 @@ def run_seed(job: Job, seed: int, folder: Path) -> dict[str, Any]:
     test = loader(job, task, job.parts.test, None, seed)
     train(job, task, test, seed, folder)
     found = predict_all(task, test)
-    result = write_results(job, found, folder)
+    result = write_results(job, found, encoder.config.layout, folder)
     result |= {"seconds": round(time.perf_counter() - begin, 1), "run": str(folder)}
     write_metrics(folder, result, task.model)
     return result
@@ -118,9 +121,14 @@ def train(job: Job, task: PredictionTask, test: Loader, seed: int, folder: Path)
     trainer.run_to_end(lambda where: save_model(where, task.model))
 
 
-def write_results(job: Job, found: Predictions, folder: Path) -> dict[str, Any]:
-    """The figures; `windows.csv` names every window with its errors; `motions.png` shows some."""
+def write_results(job: Job, found: Predictions, layout: SkeletonLayout, folder: Path) -> dict[str, Any]:
+    """The figures; `windows.csv` names every window with its errors; `motions.png` and `motions.gif` show some.
+
+    `layout`: of the poses, the encoder's.
+    """
     steps = found.truth.shape[1]
+    if not found.counted.any((0, 2)).all():
+        raise DataError(f"{job.store.path}: a predicted frame has no joint in any test window, so there is no figure")
     errors = {"mpjpe_mm": joint_errors(found.predicted, found.truth)}
     for name, baseline in BASELINES.items():
         errors[f"{name}_mm"] = joint_errors(baseline(found.observed, steps), found.truth)
@@ -138,7 +146,9 @@ def write_results(job: Job, found: Predictions, folder: Path) -> dict[str, Any]:
             [name, first, *(f"{each[row]:.2f}" for each in of_window.values())]
             for row, (name, first) in enumerate(zip(names, begin.tolist(), strict=True))
         )
-    draw_strip(folder / "motions.png", found, of_window["mpjpe_mm"], names, job.store.layout)
+    shown = (found, of_window["mpjpe_mm"], names, layout)
+    draw_strip(folder / "motions.png", *shown)
+    draw_animation(folder / "motions.gif", *shown, job.fps)
     return {k: round(v, 3) for k, v in result.items()} | {"windows": len(names)}
 
 

@@ -39,7 +39,7 @@ class Options:
     init: Path | None = None
     """A run whose encoder is the start; without one, training is from scratch."""
     fraction: float = 1.0
-    """Part of the training samples that is used."""
+    """Part of the training samples that is used, of those long enough."""
     label_seed: int = 0
     """Of that draw."""
     split: str | None = None
@@ -101,8 +101,8 @@ def predict(options: Options) -> None:
     use_tf32(options.tf32, device)
     store = Store.open(options.data or "")
     fps = rate_of(options, store)
-    observed = options.observed or round(OBSERVED * fps)
-    steps = options.predicted or max(1, round(PREDICTED * fps))
+    observed = options.observed or whole_frames("observed", OBSERVED, fps)
+    steps = options.predicted or whole_frames("predicted", PREDICTED, fps)
     parts = long_parts(store, options, observed + steps)
     preset = options.preset or default_preset(device)
     recipe = recipe_of(options, preset)
@@ -146,6 +146,14 @@ def rate_of(options: Options, store: Store) -> float:
     return store.fps
 
 
+def whole_frames(option: str, seconds: float, fps: float) -> int:
+    """The frames of so many seconds. DataError unless they are a whole number (29.97 a second pass for 30)."""
+    frames = seconds * fps
+    if round(frames) < 1 or abs(frames - round(frames)) > 0.1:
+        raise DataError(f"at {fps:g} frames a second {seconds:g} s are {frames:.3g} frames; give --{option} FRAMES")
+    return round(frames)
+
+
 def long_parts(store: Store, options: Options, frames: int) -> Parts:
     """Which sequences `[N]` bool train and test: those with so many frames. DataError if there are none."""
     name = options.split or store.split_names[0]
@@ -154,13 +162,14 @@ def long_parts(store: Store, options: Options, frames: int) -> Parts:
         held = held_out(store, options.hold_out)
         train, test = train & ~held, train & held
         about["hold out"] = options.hold_out
-    if options.fraction < 1:
+    enough = store.lengths >= frames
+    train = train & (np.bincount(store.sequence_sample[enough], minlength=len(train)) > 0)
+    if options.fraction < 1 and train.any():
         unlabelled = np.zeros(len(train), np.int64)
         drawn = labelled_list(
             name, train, store.names, unlabelled, 100 * options.fraction, "uniform", options.label_seed
         )
         train, about["labels"] = drawn.mask, f"{drawn.name} seed {options.label_seed} {drawn.about['sha256']}"
-    enough = store.lengths >= frames
     parts = [part[store.sequence_sample] & enough for part in (train, test)]
     for what, part in zip(("training", "test"), parts, strict=True):
         if not part.any():

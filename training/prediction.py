@@ -5,6 +5,7 @@ Shape legend: W windows of a batch, n observed poses, T predicted ones, J joints
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -24,6 +25,7 @@ from .recognition import halvings
 
 Decoder = Literal["gru", "direct"]
 Loss = Literal["mse", "l2"]
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,8 @@ class Windows(NamedTuple):
     observed: Tensor  # [W, n, J, C] as the store has them, turned in training
     recent: Tensor  # [W, n, J, C]
     truth: Tensor  # [W, T, J, C]
-    counted: Tensor  # [W, T, J] bool: joints that are there
+    there: Tensor  # [W, n + T, J] bool: joints that are not missing
+    counted: Tensor  # [W, T, J] bool: those of them that were there in the last two observed frames too
 
 
 class PredictionTask:
@@ -114,11 +117,15 @@ class PredictionTask:
             poses = transformed(poses, matrix)
         poses = poses.unflatten(0, (count, length))
         there = is_present(poses)
-        hip = poses[:, :, self.model.encoder.config.layout.hip, None]
-        origin = hip if self.recipe.relative else hip[:, self.observed - 1, None]
+        hip = self.model.encoder.config.layout.hip
+        origin = poses[:, :, hip, None] if self.recipe.relative else poses[:, self.observed - 1, hip, None, None]
+        if self.recipe.relative:
+            there = there & there[:, :, hip, None]
         about = (poses - origin) * there[..., None]
-        seen = slice(None, self.observed)
-        return Windows(poses[:, seen], about[:, seen], about[:, self.observed :], there[:, self.observed :])
+        # Constant velocity goes on from the last two frames: a joint that is missing in one of them has none.
+        before = there[:, self.observed - 2 : self.observed].all(1, keepdim=True)
+        seen, coming = slice(None, self.observed), slice(self.observed, None)
+        return Windows(poses[:, seen], about[:, seen], about[:, coming], there, there[:, coming] & before)
 
     def predict(self, windows: Windows) -> Tensor:
         """The poses `[W, T, J, C]` that follow, float32, in the coordinates of `windows.truth`."""
@@ -140,18 +147,24 @@ class Predictions(NamedTuple):
     observed: np.ndarray  # [W, n, J, C] about the same origin as the rest
     predicted: np.ndarray  # [W, T, J, C]
     truth: np.ndarray  # [W, T, J, C]
+    there: np.ndarray  # [W, n + T, J] bool
     counted: np.ndarray  # [W, T, J] bool
 
 
 @torch.no_grad()
 def predict_all(task: PredictionTask, loader: Loader) -> Predictions:
-    """All windows of an evaluation loader, in its order."""
+    """The windows of an evaluation loader in its order; those with no joint to be counted are left out."""
     task.model.eval()
     plan, parts = loader.plan(0), []
     for index in range(len(plan)):
         batch = loader.batch(plan, index)
         windows = task.windows(batch, False)
         first = batch.source[:: task.observed + task.steps][: len(batch.sequence)]
-        found = (first, windows.recent, task.predict(windows), windows.truth, windows.counted)
-        parts.append([batch.sequence, *(part.cpu().numpy() for part in found)])
-    return Predictions(*map(np.concatenate, zip(*parts, strict=True)))
+        predicted = task.predict(windows)
+        tensors = (first, windows.recent, predicted, windows.truth, windows.there, windows.counted)
+        parts.append([batch.sequence, *(part.cpu().numpy() for part in tensors)])
+    found = Predictions(*map(np.concatenate, zip(*parts, strict=True)))
+    usable = np.any(found.counted, axis=(1, 2))
+    if not usable.all():
+        log.info("%d of %d test windows have no joint to be counted and are left out", (~usable).sum(), len(usable))
+    return Predictions(*(column[usable] for column in found))
