@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -152,7 +153,8 @@ class Runs:
         pid = int(self.answer())
         if kill_after is not None:
             time.sleep(kill_after)
-            os.kill(pid, signal.SIGKILL)  # of a child that has ended meanwhile, and waits to be asked for its status
+            with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+                os.kill(pid, signal.SIGKILL)
         return os.waitstatus_to_exitcode(int(self.answer()))
 
     def close(self) -> None:
