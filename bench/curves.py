@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import defaultdict
 from pathlib import Path
+
+from training.report import RunFolder, read_run
 
 PANELS = {
     "pose_mm": "pose error (mm)",
@@ -16,11 +17,10 @@ PANELS = {
 CHANCE = {"clip_acc": 0.5, "video_acc": 0.5}
 
 
-def curves(run: Path) -> dict[tuple[str, str], list[tuple[int, float]]]:
+def curves(run: RunFolder) -> dict[tuple[str, str], list[tuple[int, float]]]:
     """(split, metric) -> (step, value), from the run's log."""
     found = defaultdict(list)
-    for line in (run / "log.jsonl").read_text().splitlines():
-        record = json.loads(line)
+    for record in run.log:
         for name in PANELS:
             if name in record:
                 found[record["split"], name].append((record["step"], record[name]))
@@ -30,8 +30,8 @@ def curves(run: Path) -> dict[tuple[str, str], list[tuple[int, float]]]:
 def draw(run: Path, out: Path) -> None:
     from matplotlib.figure import Figure
 
-    found = curves(run)
-    batch = json.loads((run / "run.json").read_text())["recipe"]["batch_size"]
+    record = read_run(run)
+    found, batch = curves(record), record.record["recipe"]["batch_size"]
     figure = Figure(figsize=(9, 5.5), layout="constrained")
     for axes, (name, title) in zip(figure.subplots(2, 2).flat, PANELS.items(), strict=True):
         for split, style in (("train", "-"), ("validation", "o-")):

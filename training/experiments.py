@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from hitrs_fast.skeleton import STREAMS
+
 from . import paper
 from .data.records import DataError
 from .roles import Roles
 
 LEVELS = ("none", "F", "C", "V", "FC", "FV", "CV", "FCV")
-STREAMS = ("joint", "bone", "motion")
 FRACTIONS = ("0.01", "0.05", "0.1", "1")
 
 

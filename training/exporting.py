@@ -24,7 +24,7 @@ from hitrs_fast.export import SingleSequence, export
 from hitrs_fast.hub import HEADS, about_of
 
 from .data.records import DataError
-from .setup import or_data_error, read_encoder
+from .setup import read_pretrained
 
 TOLERANCE = 1e-4  # of the outputs, against eager mode
 LENGTHS = (1, 2, 7, 13, 14, 40, 80, 81, 150, 300)  # frames, on which the file is checked
@@ -60,7 +60,6 @@ def export_run(run: Path, to: str, out: Path) -> float:
 
 def read_model(run: Path) -> hf.HiTRS | hf.Recognizer | hf.FrameClassifier:
     """The recogniser or detector of a finished run, or else its encoder."""
-    encoder = read_encoder(run)
     kind = None
     if (run / HEADS).is_file():
         try:
@@ -68,10 +67,7 @@ def read_model(run: Path) -> hf.HiTRS | hf.Recognizer | hf.FrameClassifier:
                 kind = about_of(file.metadata()).get("model")
         except SafetensorError as error:
             raise DataError(f"{run / HEADS} is damaged ({error})") from error
-    if kind not in MODELS:
-        return encoder.eval()
-    with contextlib.redirect_stdout(sys.stderr):  # the hub's mixin prints
-        return or_data_error(MODELS[kind].from_pretrained, run).eval()
+    return read_pretrained(MODELS.get(str(kind), hf.HiTRS), run).eval()
 
 
 def _write_pt2(program: ExportedProgram, file: Path) -> Call:

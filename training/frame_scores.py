@@ -23,7 +23,7 @@ from .metrics.detection import DetectionScores, evaluate, precision_recall
 from .metrics.frames import evaluate_frames
 from .metrics.pku_text import write_segments
 from .metrics.segments import Grouping, Segments, scored_segments
-from .scores import FILE, read_arrays, write_csv
+from .scores import FILE, read_arrays, shares, write_csv
 
 FIGURES = ("map_a", "map_v", "map_a_present", "map_a_voc", "ap", "ap_2d", "f1")
 
@@ -72,8 +72,7 @@ def fused_frames(paths: Sequence[Path], weights: Sequence[float] | None, use_sof
 
     DataError unless all have the same recordings, frames, labels and classes.
     """
-    if weights is not None and (len(weights) != len(paths) or min(weights) < 0 or not sum(weights) > 0):
-        raise DataError(f"--weights: {len(paths)} numbers are needed, none negative and not all 0")
+    each = shares(weights, len(paths))
     first, *others = [read_frame_scores(path) for path in paths]
     for path, other in zip(paths[1:], others, strict=True):
         for key in ("classes", "names", "lengths", "labels", "segments"):
@@ -82,9 +81,8 @@ def fused_frames(paths: Sequence[Path], weights: Sequence[float] | None, use_sof
                     f"{path} has other {key} than {paths[0]}, so their scores cannot be fused; fuse runs of one store "
                     f"and split"
                 )
-    each = np.array(weights or [1.0] * len(paths)) / sum(weights or [1.0] * len(paths))
     total = np.zeros(first.probabilities.shape)
-    for scores, weight in zip([first, *others], each.tolist(), strict=True):
+    for scores, weight in zip([first, *others], each, strict=True):
         p = scores.probabilities.astype(np.float64)
         total += weight * (p if use_softmax else np.log(np.maximum(p, np.finfo(np.float32).tiny)))
     mean = total if use_softmax else softmax(total)

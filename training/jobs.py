@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import torch
 
 from .data.records import DataError
 from .experiments import Run, Study
+from .setup import write_json
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +40,7 @@ def execute(study: Study, out: Path) -> None:
         log.info("== run %d of %d: %s", number, len(waiting), run.name)
         result = _result(run, command_line(study, out, run))
         file = out / "results" / f"{run.name}.json"
-        partial = file.with_suffix(".partial")
-        partial.write_text(json.dumps({"command": [*run.command, run.init, *run.inputs], "result": result}, indent=1))
-        os.replace(partial, file)
+        write_json(file, {"command": [*run.command, run.init, *run.inputs], "result": result})
 
 
 def command_line(study: Study, out: Path, run: Run) -> list[str]:

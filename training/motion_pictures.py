@@ -64,9 +64,12 @@ def _draw_row(axis, found: Predictions, row: int, layout: SkeletonLayout) -> Non
 def _figure(axis, pose: np.ndarray, shift: float, about: np.ndarray, layout: SkeletonLayout, colour: str) -> None:
     """Bones of a pose `[J, C]`, seen from the front, moved to `shift` as far as brings the hip of `about` there."""
     points = pose[:, :2] - [about[layout.hip, 0], 0] + [shift, 0]
-    for joint, parent in enumerate(layout.parents):
-        if parent >= 0:  # a bone to a missing joint is nan, and not drawn
-            axis.plot(*points[[joint, parent]].T, color=colour, linewidth=1.1, solid_capstyle="round")
+    axis.plot(*_bones(points, layout), color=colour, linewidth=1.1, solid_capstyle="round")
+
+
+def _bones(pose: np.ndarray, layout: SkeletonLayout) -> np.ndarray:
+    """All bones of a pose `[J, C]` as one line `[2, n]` for plotting; a bone to a missing joint (nan) is not drawn."""
+    return np.concatenate(list(bone_lines(pose, layout, FRONT).values()), 1)
 
 
 def draw_animation(
@@ -98,8 +101,7 @@ def draw_animation(
             coming = frame - len(seen)
             for line, (colour, poses) in zip(panels, sides.values(), strict=True):
                 pose = seen[frame] if coming < 0 else poses[coming]
-                bones = bone_lines(pose, layout, FRONT)
-                line.set_data(*np.concatenate(list(bones.values()), 1))
+                line.set_data(*_bones(pose, layout))
                 line.set_color(OBSERVED if coming < 0 else colour)
             writer.grab_frame()
 

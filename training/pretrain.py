@@ -20,13 +20,14 @@ from hitrs_fast.clips import Windows
 from hitrs_fast.pretext import loss_counts
 
 from .data.augment import AugmentConfig
-from .data.loader import QUANTILES, Batch, Loader, long_enough
+from .data.loader import Batch, Loader, long_enough
 from .data.pipeline import pretext_input
 from .data.records import DataError
 from .data.store import Store
 from .data.stream import Stream
 from .loop import LoopConfig, Trainer
-from .precision import PrecisionName, autocast, precision_of, use_tf32
+from .options import RunOptions
+from .precision import autocast, precision_of, use_tf32
 from .presets import PretrainRecipe, pretrain_recipe
 from .ranks import ALONE, Ranks, join
 from .resume import common_identity, flat
@@ -39,12 +40,12 @@ from .runtime import (
     use_compile_cache,
 )
 from .setup import (
-    ONE_CAPACITY,
     above,
     at_least,
     check_stream,
     default_preset,
     frames_of,
+    quantiles_of,
     record_of,
     save_model,
     sequence_names,
@@ -56,19 +57,13 @@ DEMO_STEPS = 300
 log = logging.getLogger(__name__)
 
 
-@dataclass
-class Options:
+@dataclass(kw_only=True)
+class Options(RunOptions):
     """Pre-train Hi-TRS on the sequences of a store, without their labels."""
 
     data: str | None = None
     """The store, a folder or a URL such as s3://bucket/name.zarr; without one, the built-in demo store, made on first
     use."""
-    split: str | None = None
-    """Which of the store's splits; the default is its first."""
-    run: Path | None = None
-    """Folder for weights, logs and checkpoints; the default is runs/pretrain-<time>."""
-    preset: Literal["paper", "authors", "small"] | None = None
-    """Sizes and rules; the default is small on a CPU and paper on CUDA."""
     stream: Literal["joint", "bone", "motion"] = "joint"
     """What the encoder reads: coordinates, their differences along bones, or along time."""
     dilate: int | None = None
@@ -83,35 +78,19 @@ class Options:
     batch_size: int | None = None
     """Sequences in a batch, over all ranks of torchrun together; the default is the preset's (small 32; paper 256;
     authors 64, four batches a step)."""
-    lr: float | None = None
-    """Highest learning rate; the default is the preset's."""
     warmup: int | None = None
     """Steps of linear warm-up; the default is a thirtieth of the steps."""
     decay: Literal["decoupled", "l2"] = "decoupled"
     """Weight decay apart from the gradient (AdamW), or within it (Adam with L2)."""
     seed: int = 0
     """Of every random number."""
-    device: str | None = None
-    """cpu or cuda; the default is CUDA where there is one."""
     buffer_gb: float | None = None
     """Read the frames ahead into a buffer of so many GB; the default is to hold all of them where they fit in half of
     the memory, and otherwise a buffer of a quarter of it."""
     compile: bool = False
     """Compile the model with torch.compile; it takes a minute or more before the first step."""
-    precision: PrecisionName | None = None
-    """Of matrix products; the default is bf16 on CUDA and fp32 on a CPU. Weights are float32 always."""
-    tf32: bool = False
-    """On CUDA, round the factors of float32 products to 10 bits."""
     validate_every: int | None = None
     """Steps between validations; the default is a fifth of the steps."""
-    checkpoint_every: int = 1000
-    """Steps between checkpoints; the last step always has one."""
-    profile: int = 0
-    """Profile so many steps near the beginning: trace.json and profile.txt in the run's folder."""
-    resume: bool = False
-    """Go on with the run in --run from its newest checkpoint."""
-    override: tuple[str, ...] = ()
-    """NAME=VALUE...: go on though these differ from the run's beginning (docs/training.md says which may)."""
 
 
 class PretrainTask:
@@ -219,7 +198,7 @@ def loaders(
         if part.sum() < 2:
             raise DataError(f"{store.path}: only {part.sum()} {kind} sequences are long enough; two or more are needed")
     frames = frames_of(store, device, options.buffer_gb, ranks)
-    quantiles = ONE_CAPACITY if options.compile and device.type == "cpu" else QUANTILES
+    quantiles = quantiles_of(options.compile, device)
 
     def loader(part: np.ndarray, augment: AugmentConfig | None) -> Loader:
         chosen = np.flatnonzero(part & usable)

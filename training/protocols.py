@@ -6,9 +6,9 @@ Shape legend: N samples, K classes.
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,49 +16,32 @@ import numpy as np
 import torch
 from torch import nn
 
-from hitrs_fast import HiTRS, HiTRSConfig
+from hitrs_fast import HiTRS
 
 from .data.augment import AugmentConfig
-from .data.loader import QUANTILES, Loader
-from .data.records import DataError
+from .data.loader import Loader
 from .data.store import Store
 from .frozen import linear_probe, nearest_neighbours
-from .loop import LoopConfig, Trainer
-from .ranks import Ranks
-from .recognition import RecognitionRecipe, RecognitionTask, predict
-from .resume import common_identity, flat
-from .samples import Parts, SampleLoaders
+from .recognition import RecognitionTask, predict
+from .samples import SampleLoaders
 from .scores import Scores, write_results
 from .setup import (
-    ONE_CAPACITY,
-    check_stream,
     load_heads,
     or_data_error,
-    read_encoder,
-    record_of,
-    save_model,
+    quantiles_of,
     sequence_names,
     write_metrics,
     write_record,
 )
+from .tuning import Job, encoder_of, finished, tune
 
 if TYPE_CHECKING:
     from .recognize import Options
 
 
-@dataclass(frozen=True)
-class Job:
-    """What the runs of all seeds share."""
-
-    options: Options
-    store: Store
-    parts: Parts
+@dataclass(frozen=True, kw_only=True)
+class RecognitionJob(Job):
     loaders: SampleLoaders
-    recipe: RecognitionRecipe
-    preset: str
-    device: torch.device
-    precision: torch.dtype
-    ranks: Ranks
 
     def task(self, seed: int) -> RecognitionTask:
         """A new model with this seed's random weights."""
@@ -79,25 +62,9 @@ def start_of(options: Options, store: Store, preset: str, device: torch.device) 
     return aligned
 
 
-def encoder_of(init: Path | None, stream: str | None, store: Store, preset: str, device: torch.device) -> HiTRS:
-    """The encoder of the run `init`, or a new one for the store's layout, of this `stream` (joint)."""
-    if init is None:
-        stream = stream or "joint"
-        check_stream(store, stream)
-        config = HiTRSConfig.preset(preset, store.layout, stream=stream, channels=store.channels)
-        return HiTRS(config).to(device)
-    encoder = read_encoder(init).to(device)
-    if stream not in (None, encoder.config.stream):
-        raise DataError(
-            f"{init} was trained on the {encoder.config.stream} stream; --stream {stream} needs a run that was "
-            f"pre-trained on it"
-        )
-    return encoder
-
-
-def run_seed(job: Job, seed: int, folder: Path) -> dict[str, Any]:
+def run_seed(job: RecognitionJob, seed: int, folder: Path) -> dict[str, Any]:
     """Trains and tests with one seed; its figures, which the folder's `metrics.json` holds too."""
-    if job.options.resume and (done := job.ranks.from_first(lambda: _result(folder))):
+    if job.options.resume and (done := job.ranks.from_first(lambda: finished(folder))):
         return done
     begin = time.perf_counter()
     task = job.task(seed)
@@ -126,55 +93,17 @@ def run_seed(job: Job, seed: int, folder: Path) -> dict[str, Any]:
     return result
 
 
-def _result(folder: Path) -> dict[str, Any] | None:
-    """Of a run that was finished before."""
-    file = folder / "metrics.json"
-    return json.loads(file.read_text()) if file.exists() else None
-
-
-def fine_tune(job: Job, task: RecognitionTask, test: Loader, seed: int, folder: Path) -> None:
-    """Trains encoder and classifier; the weights of the last step count, none is chosen by its test figures."""
-    options, recipe = job.options, job.recipe
-    quantiles = ONE_CAPACITY if options.compile and job.device.type == "cpu" else QUANTILES
+def fine_tune(job: RecognitionJob, task: RecognitionTask, test: Loader, seed: int, folder: Path) -> None:
+    recipe = job.recipe
+    quantiles = quantiles_of(job.options.compile, job.device)
     train = job.loaders(job.parts.train, recipe.batch_size, recipe.augment, seed, quantiles)
-    steps = max(1, recipe.least_steps, round(recipe.epochs * len(train.plan(0)) / recipe.accumulate))
-    config = LoopConfig(
-        steps=steps,
-        warmup=round(recipe.warmup * steps),
-        accumulate=recipe.accumulate,
-        log_every=max(1, min(50, steps // 10)),
-        validate_every=steps,
-        checkpoint_every=options.checkpoint_every,
-        seed=seed,
-        compile=options.compile,
-        profile=options.profile,
-        identity=identity(job, task, (len(train.chosen), len(test.chosen)), steps, seed),
-        name_of=lambda sequences: sequence_names(job.store, sequences),
-        override=options.override,
-    )
-    trainer = Trainer(task, train, test, recipe.optim, config, folder, job.ranks)
-    if options.resume:
-        trainer.resume()
-    if job.ranks.first:
-        write_record(folder, describe(job, seed))
-    trainer.run_to_end(lambda where: save_model(where, task.model))
-
-
-def identity(job: Job, task: RecognitionTask, counts: tuple[int, int], steps: int, seed: int) -> dict[str, str]:
-    """What decides the numbers of a run. `counts`: training and test sequences."""
-    return {
-        **common_identity(job.store, counts, job.device, job.precision, job.options),
-        "seed": str(seed),
-        "steps": str(steps),
-        "init": str(job.options.init),
-        **flat(task.model.encoder.config, "encoder"),
-        **flat(job.recipe),
-        **job.parts.about,
-    }
+    identity = job.identity(task.model.encoder.config, (len(train.chosen), len(test.chosen)), seed)
+    names = partial(sequence_names, job.store)
+    tune(job, task, train, test, folder, identity, describe(job, seed), names, recipe.accumulate)
 
 
 def frozen_scores(
-    job: Job, task: RecognitionTask, testing: Loader, seed: int, folder: Path
+    job: RecognitionJob, task: RecognitionTask, testing: Loader, seed: int, folder: Path
 ) -> tuple[np.ndarray, np.ndarray]:
     """Test samples `[N]` and their scores `[N, K]` by linear or knn; the folder keeps the encoder's features."""
     recipe, classes = job.recipe, task.model.classifier.out_features
@@ -194,12 +123,6 @@ def frozen_scores(
         return queries, probe(torch.from_numpy(test)).numpy()
 
 
-def describe(job: Job, seed: int) -> dict[str, Any]:
+def describe(job: RecognitionJob, seed: int) -> dict[str, Any]:
     """What `run.json` holds."""
-    parts = job.parts
-    return record_of("recognize", job.options, job.recipe, job.store, job.device) | {
-        "seed": seed,
-        "ranks": job.ranks.count,
-        "classes": job.store.classes,
-        "parts": parts.about | {"train": int(parts.train.sum()), "test": int(parts.test.sum())},
-    }
+    return job.record(seed, ranks=job.ranks.count, classes=job.store.classes)

@@ -13,8 +13,9 @@ import tyro
 
 from .data.records import DataError
 from .data.store import Store
-from .precision import PrecisionName, precision_of, use_tf32
-from .protocols import Job, run_seed, start_of
+from .options import TuningOptions, check_tuning
+from .precision import precision_of, use_tf32
+from .protocols import RecognitionJob, run_seed, start_of
 from .ranks import ALONE, join
 from .recognition import RecognitionRecipe, recognition_recipe
 from .runtime import (
@@ -27,20 +28,19 @@ from .runtime import (
     use_compile_cache,
 )
 from .samples import Labels, SampleLoaders, parts_of
-from .setup import above, at_least, check_classes, check_seeds, default_preset, run_seeds
+from .setup import at_least, check_classes, default_preset, run_seeds
+from .tuning import changed
 
 ALIGNED_ROTATION = 30.0  # degrees, of the first frame's facing from skeletons that shake
 log = logging.getLogger(__name__)
 
 
-@dataclass
-class Options:
+@dataclass(kw_only=True)
+class Options(TuningOptions):
     """Train a recogniser of actions on a store, or test one, or name the actions in new recordings (--predict)."""
 
     data: str | None = None
     """The store, a folder or a URL; without one, the built-in demo store."""
-    init: Path | None = None
-    """A run whose encoder is the start; without one, training is from scratch."""
     protocol: Literal["supervised", "semi", "linear", "knn", "test"] = "supervised"
     """supervised: all labels; semi: a fraction of them; linear: a linear classifier on the frozen encoder; knn: the
     nearest training samples of the frozen encoder, without training; test: the recogniser of --init as it is."""
@@ -48,57 +48,24 @@ class Options:
     """Part of the training samples that keep their labels; semi has 0.1 unless it is given."""
     labels: Literal["uniform", "per-class"] = "uniform"
     """How these are drawn; the store's lists of 1, 5 and 10 % are used where they fit."""
-    label_seed: int = 0
-    """Of that draw."""
-    split: str | None = None
-    """Which of the store's splits; the default is its first."""
-    hold_out: str | None = None
-    """KEY:VALUES, such as subjects:1,2: these of the training samples test, and the split's test samples are left
-    alone. For choosing options."""
-    map_joints: bool = False
-    """Map the data's joints onto the layout of --init by their names."""
     stream: Literal["joint", "bone", "motion"] | None = None
     """What the encoder reads; the default is what --init was trained on, or joint."""
     align: bool = False
     """Turn every sequence about the vertical so that its body faces the camera at first, in training and testing;
     augmentation that turns sequences then stays within 30 degrees. For encoders that centre (small)."""
-    preset: Literal["paper", "authors", "small"] | None = None
-    """Sizes, schedule and rules; the default is small on a CPU and paper on CUDA. Sizes are those of --init."""
     bodies: int | None = None
     """Divide the sum over bodies by this and count absent ones as zeros (authors: 2); 0: average over those present."""
-    epochs: float | None = None
-    """Passes over the training samples; the default is the preset's."""
     batch_size: int | None = None
     """Samples in a batch, over all ranks of torchrun together; the default is the preset's (small 32; paper 128;
     authors 32, four batches a step)."""
-    lr: float | None = None
-    """Highest learning rate; the default is the preset's."""
     label_smoothing: float | None = None
     """Part of the target that is spread over all classes; the presets have none."""
     views: int | None = None
     """Test each sample turned about the vertical so many ways, and average."""
     k: int = 1
     """Neighbours that vote, of knn."""
-    seeds: tuple[int, ...] = (0,)
-    """A run for each; with several, folders seed-N within --run, and mean and spread of their figures."""
-    run: Path | None = None
-    """Folder for weights, logs and checkpoints; the default is runs/recognize-<time>."""
-    device: str | None = None
-    """cpu or cuda; the default is CUDA where there is one."""
     compile: bool = False
     """Compile the model with torch.compile; it takes a minute or more before the first step."""
-    precision: PrecisionName | None = None
-    """Of matrix products; the default is bf16 on CUDA and fp32 on a CPU. Weights are float32 always."""
-    tf32: bool = False
-    """On CUDA, round the factors of float32 products to 10 bits."""
-    checkpoint_every: int = 1000
-    """Steps between checkpoints; the last step always has one."""
-    profile: int = 0
-    """Profile so many steps near the beginning: trace.json and profile.txt in the run's folder."""
-    resume: bool = False
-    """Go on with the run in --run."""
-    override: tuple[str, ...] = ()
-    """NAME=VALUE...: go on though these differ from the run's beginning (docs/training.md says which may)."""
     predict: tuple[Path, ...] = ()
     """RUN FILE...: name the actions in these recordings (.skeleton, .npy, .npz, .csv, .json) with a finished run; of
     the other options only --device counts."""
@@ -133,23 +100,21 @@ def recognize(options: Options) -> None:
         "%s: %d training and %d test samples, %s, preset %s, %s",
         *(store.path, parts.train.sum(), parts.test.sum(), options.protocol, preset, device),
     )
-    job = Job(options, store, parts, loaders, recipe, preset, device, precision, ranks)
+    job = RecognitionJob(
+        command="recognize", options=options, store=store, parts=parts, recipe=recipe, preset=preset, device=device,
+        precision=precision, ranks=ranks, loaders=loaders,
+    )  # fmt: skip
     run_seeds(options.seeds, folder, lambda seed, own: run_seed(job, seed, own), ranks)
     ranks.leave()
 
 
 def check_options(options: Options) -> None:
-    above("lr", options.lr, 0)
-    above("epochs", options.epochs, 0)
-    for name in ("batch_size", "views", "k", "checkpoint_every"):
-        at_least(name.replace("_", "-"), getattr(options, name), 1)
+    check_tuning(options)
+    at_least("views", options.views, 1)
+    at_least("k", options.k, 1)
     at_least("bodies", options.bodies, 0)
-    at_least("profile", options.profile, 0)
-    if options.fraction is not None and not 0 < options.fraction <= 1:
-        raise DataError(f"--fraction is {options.fraction}; it must be above 0 and at most 1")
     if options.label_smoothing is not None and not 0 <= options.label_smoothing < 1:
         raise DataError(f"--label-smoothing is {options.label_smoothing}; it must be in 0 to 1, 1 excluded")
-    check_seeds(options.seeds)
     if options.protocol == "test" and options.init is None:
         raise DataError("--protocol test needs --init RUN, the recogniser to test")
     if options.protocol == "supervised" and options.fraction not in (None, 1):
@@ -164,21 +129,13 @@ def labels_of(options: Options) -> Labels:
 def recipe_of(options: Options, preset: str) -> RecognitionRecipe:
     """The preset with what the command line changes."""
     recipe = recognition_recipe(preset, pretrained=options.init is not None)
-    changes: dict[str, Any] = {
-        name: getattr(options, name)
-        for name in ("batch_size", "epochs", "label_smoothing", "views")
-        if getattr(options, name) is not None
-    }
-    if options.epochs is not None:
-        changes["least_steps"] = 0
+    changes: dict[str, Any] = {}
     if options.bodies is not None:
         changes["bodies"] = options.bodies or None
-    if options.lr is not None:
-        changes["optim"] = dataclasses.replace(recipe.optim, lr=options.lr)
     if options.align:
         turns = min(ALIGNED_ROTATION, recipe.augment.rotation)
         changes["augment"] = dataclasses.replace(recipe.augment, rotation=turns)
-    recipe = dataclasses.replace(recipe, **changes)
+    recipe = changed(recipe, options, "label_smoothing", "views", **changes)
     if recipe.views > 1 and not recipe.augment.rotation:
         raise DataError("--views is for presets that train with rotations (small)")
     return recipe

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from . import runtime
 from .charts import Line, line_chart
 from .data.records import DataError
 from .page import KINDS, charts, page, pictures, section, table
+from .setup import write_whole
 
 NOT_DRAWN = ("step", "time", "split")
 
@@ -46,15 +46,8 @@ def report(options: Options) -> None:
         raise DataError("name at least one run folder")
     runs = [found for path in options.runs for found in read_runs(path)]
     text = page("hitrs_fast: " + ", ".join(str(path) for path in options.runs), sections_of(runs))
-    write_page(options.out, text)
+    write_whole(options.out, text)
     print(json.dumps({"report": str(options.out), "runs": [found.name for found in runs]}))
-
-
-def write_page(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
-    os.replace(partial, path)
 
 
 def read_runs(path: Path) -> list[RunFolder]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import sys
@@ -14,14 +15,14 @@ import torch
 import tyro
 
 from .charts import Line, line_chart
-from .data.records import DataError
 from .data.store import Store
 from .experiments import EXPERIMENTS, SCALES, Run, Study, study_of
 from .jobs import execute, result_of
 from .page import charts, page, pictures, section, table
-from .report import curves, read_runs, write_page
+from .report import curves, read_runs
 from .roles import roles_of
 from .runtime import demo_store, run
+from .setup import check_seeds, write_whole
 from .tables import Row, as_csv, markdown, rows_of, text_of
 
 log = logging.getLogger(__name__)
@@ -55,8 +56,7 @@ class Options:
 
 
 def reproduce(options: Options) -> None:
-    if not options.seeds or min(options.seeds) < 0 or len(set(options.seeds)) < len(options.seeds):
-        raise DataError(f"--seeds are {options.seeds}; give different numbers, none negative")
+    check_seeds(options.seeds)
     roles = roles_of([str(path) for path in options.data] or [str(demo_store())])
     study = study_of(options.what, roles, options.scale, options.seeds)
     out = options.out or Path("runs") / f"reproduce-{options.scale}"
@@ -87,8 +87,7 @@ def seconds_of(study: Study, planned: Run) -> float:
     if planned.inputs:
         return OVERHEAD
     words = dict(zip(planned.command, planned.command[1:], strict=False))
-    store = Store.open(words["--data"])
-    training = int(store.split(store.split_names[0])[store.sequence_sample].sum())
+    training = training_sequences(words["--data"])
     paper = study.scale.preset == "paper"
     if planned.command[0] == "pretrain":
         read = float(words.get("--steps", 30_000)) * (256 if paper else 32)
@@ -98,6 +97,13 @@ def seconds_of(study: Study, planned: Run) -> float:
         read = len(study.seeds) * max(least, epochs * training * float(words.get("--fraction", 1)))
     rate = GPU_RATE * torch.cuda.device_count() if torch.cuda.is_available() else RATE[study.scale.preset]
     return OVERHEAD + read / rate
+
+
+@functools.cache
+def training_sequences(path: str) -> int:
+    """Of a store's first split; many runs read one store."""
+    store = Store.open(path)
+    return int(store.split(store.split_names[0])[store.sequence_sample].sum())
 
 
 def write_tables(study: Study, out: Path, scale: str) -> dict[str, list[Row]]:
@@ -113,7 +119,7 @@ def write_tables(study: Study, out: Path, scale: str) -> dict[str, list[Row]]:
     out.mkdir(parents=True, exist_ok=True)
     (out / "tables.md").write_text(text)
     (out / "tables.csv").write_text(as_csv(tables))
-    write_page(out / "report.html", page("The paper's tables again", report_of(study, out, tables, about)))
+    write_whole(out / "report.html", page("The paper's tables again", report_of(study, out, tables, about)))
     print(text, file=sys.stderr)
     return tables
 

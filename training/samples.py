@@ -50,24 +50,15 @@ def parts_of(store: Store, split: str | None, hold_out: str | None, labels: Labe
     DataError if there is nothing to train or test, or if a class of the test samples has no training sample at all.
     Samples without a label or without any body are left out, with a message.
     """
-    name = split or store.split_names[0]
     bodies = np.bincount(store.sequence_sample, minlength=len(store.names)) > 0
     usable = bodies & (store.sample_label != UNKNOWN)
     if not store.classes or not (store.sample_label != UNKNOWN).any():
         raise DataError(f"{store.path} has no labels; recognition needs the action of each sample")
     if not usable.all():
         log.info("%d of %d samples have no body or no label and are left out", (~usable).sum(), len(usable))
-    train, test = store.split(name) & usable, ~store.split(name) & usable
-    about = {"split": name}
-    if hold_out is not None:
-        held = held_out(store, hold_out)
-        train, test = train & ~held, train & held
-        about["hold out"] = hold_out
-    for what, part in (("training", train), ("test", test)):
-        if not part.any():
-            raise DataError(
-                f"{store.path}: no {what} samples in the split {name}{f' with {hold_out} held out' * bool(hold_out)}"
-            )
+    train, test, about = split_parts(store, split, hold_out)
+    train, test, name = train & usable, test & usable, about["split"]
+    check_parts(store, train, test, about, "samples")
     _check_classes(store, name, train, test)
     if labels.fraction < 1:
         train, about["labels"] = _labelled(store, name, train, labels)
@@ -81,7 +72,34 @@ def parts_of(store: Store, split: str | None, hold_out: str | None, labels: Labe
     return Parts(train, test, about)
 
 
-def held_out(store: Store, rule: str) -> np.ndarray:
+def split_parts(store: Store, split: str | None, hold_out: str | None) -> Parts:
+    """All samples that a split trains and tests; with `hold_out`, KEY:VALUES, those of the training samples test and
+    the rest train."""
+    name = split or store.split_names[0]
+    train, about = store.split(name), {"split": name}
+    if hold_out is None:
+        return Parts(train, ~train, about)
+    held = _held_out(store, hold_out)
+    return Parts(train & ~held, train & held, about | {"hold out": hold_out})
+
+
+def check_parts(store: Store, train: np.ndarray, test: np.ndarray, about: dict[str, str], things: str) -> None:
+    """DataError if there is nothing to train or test."""
+    for what, part in (("training", train), ("test", test)):
+        if not part.any():
+            held = f" with {about['hold out']} held out" if "hold out" in about else ""
+            raise DataError(f"{store.path}: no {what} {things} in the split {about['split']}{held}")
+
+
+def drawn(
+    store: Store, split: str, train: np.ndarray, fraction: float, seed: int, labels: np.ndarray, kind: str = "uniform"
+) -> tuple[np.ndarray, str]:
+    """A fraction of the samples `train` `[M]` bool, by the rule of lists of labelled ones; and how it was drawn."""
+    found = labelled_list(split, train, store.names, labels, 100 * fraction, kind, seed)
+    return found.mask, f"{found.name} seed {seed} {found.about['sha256']}"
+
+
+def _held_out(store: Store, rule: str) -> np.ndarray:
     """`[M]` bool: samples that KEY:VALUES names."""
     columns = rule_columns(store.sample_label, store.sample_subject, store.sample_camera, store.sample_setup)
     return selected(f"hold-out={rule}", store.names, columns)[1]
@@ -99,12 +117,10 @@ def _check_classes(store: Store, split: str, train: np.ndarray, test: np.ndarray
 
 def _labelled(store: Store, split: str, train: np.ndarray, labels: Labels) -> tuple[np.ndarray, str]:
     """The samples that keep their labels: the store's own list where it has one, else one drawn by the same rule."""
-    percent = 100 * labels.fraction
-    name = f"{split}-{percent:g}-{labels.kind}"
+    name = f"{split}-{100 * labels.fraction:g}-{labels.kind}"
     if store.labelled_lists.get(name, {}).get("seed") == labels.seed and (train == store.split(split)).all():
         return store.labelled(name), f"{name} {store.labelled_lists[name]['sha256']}"
-    found = labelled_list(split, train, store.names, store.sample_label, percent, labels.kind, labels.seed)
-    return found.mask, f"{found.name} seed {labels.seed} {found.about['sha256']}"
+    return drawn(store, split, train, labels.fraction, labels.seed, store.sample_label, labels.kind)
 
 
 class SampleLoaders:

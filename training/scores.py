@@ -54,19 +54,26 @@ def fused(paths: Sequence[Path], weights: Sequence[float] | None, use_softmax: b
 
     DataError unless all have the same samples, labels and classes.
     """
-    if weights is not None and (len(weights) != len(paths) or min(weights) < 0 or not sum(weights) > 0):
-        raise DataError(f"--weights: {len(paths)} numbers are needed, none negative and not all 0")
+    each = shares(weights, len(paths))
     first, *others = [read_scores(path) for path in paths]
     order = np.argsort(first.names, kind="stable")
     total = np.zeros(first.logits.shape)
-    each = weights or [1.0] * len(paths)
     for path, scores, weight in zip(paths, [first, *others], each, strict=True):
         own = np.argsort(scores.names, kind="stable")
         _check_same(paths[0], first, order, path, scores, own)
         values = softmax(scores.logits) if use_softmax else scores.logits
-        total[order] += weight / sum(each) * values[own]
+        total[order] += weight * values[own]
     logits = np.log(np.maximum(total, np.finfo(np.float64).tiny)) if use_softmax else total
     return first._replace(logits=logits.astype(np.float32))
+
+
+def shares(weights: Sequence[float] | None, count: int) -> list[float]:
+    """The runs' parts of a fusion, which add up to 1. DataError for weights that cannot be."""
+    if weights is None:
+        return [1 / count] * count
+    if len(weights) != count or min(weights) < 0 or not sum(weights) > 0:
+        raise DataError(f"--weights: {count} numbers are needed, none negative and not all 0")
+    return [weight / sum(weights) for weight in weights]
 
 
 def _check_same(

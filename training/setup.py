@@ -19,8 +19,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from hitrs_fast import HiTRS
-from hitrs_fast.hub import HEADS, HubHead, heads_of
+from hitrs_fast.hub import HEADS, HubHead, HubModel, heads_of
 
+from .data.loader import QUANTILES
 from .data.records import DataError
 from .data.store import Store
 from .data.stream import fits, memory_of
@@ -31,6 +32,12 @@ from .runtime import environment
 ONE_CAPACITY = (0.99,)  # of random batches: the only one to compile for, where that takes a CPU minutes
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+Saved = TypeVar("Saved", bound=HubModel)
+
+
+def quantiles_of(compile: bool, device: torch.device) -> tuple[float, ...]:
+    """Of the capacities that a training loader has."""
+    return ONE_CAPACITY if compile and device.type == "cpu" else QUANTILES
 
 
 def default_preset(device: torch.device) -> str:
@@ -119,9 +126,13 @@ def record_of(command: str, options: Any, recipe: Any, store: Store, device: tor
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
+    write_whole(path, json.dumps(content, indent=1, default=str) + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
     """Whole or not at all: a run may be killed while it writes."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=1, default=str) + "\n")
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text)
     partial.replace(path)
 
 
@@ -145,12 +156,17 @@ def sequence_names(store: Store, sequences: np.ndarray) -> list[str]:
 
 def read_encoder(folder: Path) -> HiTRS:
     """The encoder of a run folder. DataError if there is none."""
+    return read_pretrained(HiTRS, folder)
+
+
+def read_pretrained(kind: type[Saved], folder: Path) -> Saved:
+    """The model of a run folder that is a `kind`. DataError if it holds no encoder, or cannot be read."""
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
             raise DataError(f"{folder} is no run with an encoder: it has no {name}")
     try:
         with contextlib.redirect_stdout(sys.stderr):  # stdout is for a command's figures; the mixin prints to it
-            return HiTRS.from_pretrained(str(folder))
+            return kind.from_pretrained(str(folder))
     except (ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise DataError(f"{folder}: its encoder cannot be read ({error})") from error
 
