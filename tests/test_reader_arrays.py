@@ -72,6 +72,12 @@ def test_every_optional_array_is_read(saved: Saved):
     assert reader.source.splits == {"default": ["a", "c"]}
 
 
+def test_the_rate_of_a_file_that_does_not_say(saved: Saved):
+    for known in ({}, {"fps": np.float32("nan")}, {"fps": np.int64(7)}):
+        assert ArraysReader(saved(**known), fps=7.0).source.fps == 7
+    assert "'fps' is 25, but --fps is 7" in fault(saved(fps=np.float32(25)), fps=7.0)
+
+
 def test_other_float_types_and_coordinates_become_float32(saved: Saved):
     reader = ArraysReader(saved(joints=np.ones((9, 4, 2), np.float64)))
     assert reader.source.channels == 2

@@ -29,9 +29,10 @@ def test_a_folder_of_both(tmp_path: Path, layout: str, joints: int, channels: in
     first, second = recording(5, joints, channels), recording(3, joints, channels)
     np.save(tmp_path / "a.npy", first.astype(np.float64))
     as_csv(tmp_path / "b.csv", second, heading=True)
-    reader = PlainReader(tmp_path, layout)
+    reader = PlainReader(tmp_path, layout, fps=50.0)
     a, b = list(reader)
     assert (a.name, b.name, a.frames, b.frames, reader.source.channels) == ("a", "b", 5, 3, channels)
+    assert reader.source.fps == 50 and np.isnan(PlainReader(tmp_path, layout).source.fps)
     np.testing.assert_array_equal(a.sequences[0].joints, first)
     np.testing.assert_array_equal(b.sequences[0].joints, second)
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import math
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from browser import needs_browser, shown
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -135,14 +134,9 @@ def test_cells_are_escaped() -> None:
     assert "0.12346" in table(["x"], [[0.123456]])
 
 
-@pytest.mark.skipif(not shutil.which("chromium"), reason="chromium is not installed")
-def test_chromium_shows_it(tmp_path: Path) -> None:
+@needs_browser
+def test_a_browser_shows_it(tmp_path: Path) -> None:
     run = run_folder(tmp_path / "a")
     report.main([str(run), "--out", str(tmp_path / "r.html")])
-    base = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
-    address = (tmp_path / "r.html").as_uri()
-    shot = ["--window-size=900,1200", f"--screenshot={tmp_path / 'r.png'}", "--enable-logging=stderr", address]
-    done = subprocess.run([*base, *shot], capture_output=True, text=True, timeout=60, check=True)
-    assert "CONSOLE" not in done.stderr and (tmp_path / "r.png").stat().st_size > 10_000
-    dom = subprocess.run([*base, "--dump-dom", address], capture_output=True, text=True, timeout=60, check=True).stdout
+    dom = shown(tmp_path / "r.html", tmp_path)
     assert "0.12345" in dom and dom.count("<svg") >= 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -10,13 +11,15 @@ import threading
 from pathlib import Path
 
 import pytest
+from browser import needs_browser, shown
 from test_recognize import arrays
 
-from training import experiments, jobs, reproduce
+from training import estimates, experiments, jobs, reproduce
 from training.data.records import DataError
 from training.experiments import EXPERIMENTS, Cell, Run, Study, study_of
 from training.prepare import main as prepare
 from training.roles import Roles, roles_of
+from training.setup import write_json
 from training.tables import as_csv, rows_of, text_of
 
 ALL = Roles("a.zarr", "d.zarr", "p.zarr", "b.zarr", dict.fromkeys(("a.zarr", "b.zarr", "d.zarr", "p.zarr"), "kinect20"))
@@ -134,9 +137,58 @@ def test_a_report_of_what_is_there(tmp_path: Path) -> None:
     assert all(row.ours is None for row in tables["figure3"])
     page = (tmp_path / "report.html").read_text()
     assert page.count("not run") == len(tables["figure3"]) and "plumbing only" in page
-    assert reproduce.fraction_chart(tables["figure3"]) == ""
+    assert reproduce.fraction_charts(tables["figure3"]) == [""]
     half = [row._replace(ours=50.0) for row in tables["figure3"][:3]]
-    assert reproduce.fraction_chart(half).count("<circle") == 3
+    assert reproduce.fraction_charts(half)[0].count("<circle") == 3
+
+
+@needs_browser
+def test_a_browser_shows_the_ablation(tmp_path: Path) -> None:
+    study = study_of("table4", ONLY, "tiny", (0, 1))
+    values = {"none": 0.512, "F": 0.6, "FCV": 0.701}
+    (tmp_path / "results").mkdir()
+    for levels, mean in values.items():
+        run = study.runs[f"recognize-a-joint-{levels}-0.1"]
+        result = {"top1": mean, "seeds": {"top1": {"values": [mean] * 2, "mean": mean, "std": 0.02}}}
+        write_json(tmp_path / "results" / f"{run.name}.json", {"command": [*run.command, run.init], "result": result})
+        (tmp_path / "runs" / run.name).mkdir(parents=True)
+        write_json(tmp_path / "runs" / run.name / "run.json", {"command": "recognize"})
+    reproduce.write_tables(study, tmp_path, "tiny")
+    dom = shown(tmp_path / "report.html", tmp_path)
+    assert dom.count('class="bar') == dom.count('class="whisker') == 3 and ">51.2<" in dom and ">70.1<" in dom
+    assert "not run" in dom
+
+
+def test_runs_that_tables_share_are_made_once() -> None:
+    study = study_of("table3", ALL, "small", (0,))
+    alone = set(study.runs)
+    EXPERIMENTS["table4"][0](study)
+    assert {"recognize-a-joint-none-0.1", "recognize-a-joint-FCV-0.1", "predict-p-none"} <= alone
+    assert len([name for name in study.runs if name.startswith("recognize-a-joint-FCV")]) == 1
+
+
+def test_clips_of_another_rate_last_as_long() -> None:
+    roles = dataclasses.replace(ALL, rates={"d.zarr": 7.0, "p.zarr": 30.0})
+    study = study_of("all", roles, "small", (0,))
+    slow, usual = (study.runs[f"pretrain-{name}-joint-FCV"].command for name in "dp")
+    assert slow[-2:] == ("--dilate", "1") and "--dilate" not in usual
+    assert "--batch-size" in slow and "--batch-size" not in usual
+
+
+def test_estimates_follow_the_frames_that_are_read(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(estimates, "training_sequences", lambda _: estimates.Sequences(1000, 40_000))
+    monkeypatch.setattr(estimates.torch.cuda, "is_available", lambda: False)
+    study = study_of("all", ALL, "small", (0, 1))
+    once = {
+        "pretrain-a-joint-F": 600 * 32 * 40,
+        "recognize-a-joint-none-1": 2 * 30 * 40_000,
+        "recognize-a-joint-none-0.01": 2 * 300 * 32 * 40,
+        "detect-d-none": 2 * 4 * 15 * 40_000,
+        "predict-p-none": 2 * 300 * 32 * 72,
+        "fused-joint-bone-1": 0,
+    }
+    for name, frames in once.items():
+        assert estimates.seconds_of(study, study.runs[name]) == pytest.approx(15 + frames / 1000)
 
 
 @pytest.mark.slow

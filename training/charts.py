@@ -1,4 +1,4 @@
-"""Charts as SVG text for a page of one file: lines over a number, with axes and a legend."""
+"""Charts as SVG text for a page of one file: lines over a number, with axes and a legend, and bars."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ LEFT, RIGHT, TOP, BOTTOM = 56, 12, 28, 34  # margins
 TICKS = 5
 COLOURS = 8  # classes c0 .. c7 of the page's style
 NAMED = 10  # lines in a legend; more are counted
+BAR, NAMES = 22, 110  # height of a bar with its gap; width of the names beside the bars
 
 
 class Line(NamedTuple):
@@ -20,6 +21,14 @@ class Line(NamedTuple):
     y: Sequence[float]
     colour: int
     dashed: bool = False
+
+
+class Bar(NamedTuple):
+    name: str
+    value: float
+    """Not negative."""
+    spread: float | None = None
+    """Drawn to both sides of the bar's end."""
 
 
 def ticks(low: float, high: float) -> list[float]:
@@ -64,6 +73,30 @@ def line_chart(title: str, lines: Sequence[Line], x_label: str = "step") -> str:
     label = html.escape(f"{title} over {x_label}", quote=True)
     svg = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
     return f"<figure>{svg}{_legend(kept)}</figure>"
+
+
+def bar_chart(title: str, bars: Sequence[Bar]) -> str:
+    """An `<svg>` with a bar each from zero, one below the other, its value at its end."""
+    if not bars:
+        return ""
+    height = TOP + BAR * len(bars) + 6
+    most = max(bar.value + (bar.spread or 0) for bar in bars) or 1
+    parts = [f'<text class="title" x="{RIGHT}" y="16">{html.escape(title)}</text>']
+    for number, bar in enumerate(bars):
+        y = TOP + BAR * number
+        end, low, high = (
+            NAMES + max(0.0, value) / most * (WIDTH - NAMES - LEFT)
+            for value in (bar.value, bar.value - (bar.spread or 0), bar.value + (bar.spread or 0))
+        )
+        parts.append(f'<text x="{NAMES - 6}" y="{y + 12}" text-anchor="end">{html.escape(bar.name)}</text>')
+        parts.append(f'<path class="bar c0" d="M{NAMES} {y}H{end:.1f}V{y + BAR - 6}H{NAMES}Z"/>')
+        if bar.spread is not None:
+            parts.append(f'<path class="whisker" d="M{low:.1f} {y + 8}H{high:.1f}"/>')
+        parts.append(f'<text x="{high + 6:.1f}" y="{y + 12}">{bar.value:.1f}</text>')
+    label = html.escape(title, quote=True)
+    return (
+        f'<figure><svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{label}">{"".join(parts)}</svg></figure>'
+    )
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:

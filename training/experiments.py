@@ -14,9 +14,11 @@ from hitrs_fast.skeleton import STREAMS
 
 from . import paper
 from .data.records import DataError
+from .grouping import USUAL_FPS, in_frames
 from .roles import Roles
 
 LEVELS = ("none", "F", "C", "V", "FC", "FV", "CV", "FCV")
+PRETRAINING_DILATE = 2  # at 30 frames a second
 FRACTIONS = ("0.01", "0.05", "0.1", "1")
 
 
@@ -27,6 +29,8 @@ class Scale:
     preset: str
     note: str
     pretrain: tuple[str, ...] = ()
+    pretrain_streams: tuple[str, ...] = ()
+    """The same on untrimmed recordings, of which one holds as much as many samples."""
     tune: tuple[str, ...] = ()
     ablation: str = "1"
     """Part of the labels that table 4 is made with."""
@@ -36,14 +40,17 @@ SCALES = {
     "paper": Scale("paper", "the paper's preset and schedules"),
     "small": Scale(
         "small",
-        "the small preset, 600 steps of pre-training (about 20 epochs of NW-UCLA), a tenth of the labels in table 4",
+        "the small preset, 600 steps of pre-training (about 20 epochs of NW-UCLA; streams 200 of 16), a tenth of the "
+        "labels in table 4",
         ("--steps", "600"),
+        ("--steps", "200", "--batch-size", "16"),
         ablation="0.1",
     ),
     "tiny": Scale(
         "small",
         "a check of the plumbing only: at most 4 epochs of 200 sequences",
         ("--steps", "25"),
+        ("--steps", "5", "--batch-size", "16"),
         ("--epochs", "4"),
         ablation="0.1",
     ),
@@ -97,9 +104,15 @@ class Study:
 
     def _pretraining(self, store: str, what: str, stream: str, weights: Mapping[str, int]) -> str:
         off = [word for task, on in weights.items() if not on for word in (f"--weights.{task}", "0")]
-        options = ("--preset", self.scale.preset, "--stream", stream, *self.scale.pretrain, *off)
+        length = self.scale.pretrain_streams if store == self.roles.detection else self.scale.pretrain
+        options = ("--preset", self.scale.preset, "--stream", stream, *length, *self._dilate(store), *off)
         name = f"pretrain-{self.roles.name(store)}-{stream}-{what}"
         return self.add(name, "pretrain", "--data", store, *options)
+
+    def _dilate(self, store: str) -> tuple[str, ...]:
+        """Clips of another rate last as long as those of 30 frames a second."""
+        dilate = max(1, in_frames(PRETRAINING_DILATE, self.roles.rates.get(store, USUAL_FPS)))
+        return () if dilate == PRETRAINING_DILATE else ("--dilate", str(dilate))
 
     def tuned(self, task: str, store: str, start: str | None, about: str, *options: str) -> str:
         """A run of `recognize`, `detect` or `predict` for every seed, from the encoder of `start` or from scratch."""
@@ -145,17 +158,25 @@ def _streams(study: Study, table: str, fractions: dict[str, str]) -> None:
 
 def table3(study: Study) -> None:
     """From scratch, pre-trained on the data themselves, and pre-trained on another data set."""
-    roles = study.roles
     for task, store, columns in _tasks(study):
-        starts = {"scratch": None, "own data": store, "transferred": roles.source}
-        for row, source in starts.items():
-            missing = store is None or (row == "transferred" and (source is None or not roles.fit(source, store)))
+        other = study.roles.source
+        if store is None or (other and not study.roles.fit(other, store)):
+            other = None
+        for row, source, about in (
+            ("scratch", None, "none"),
+            ("own data", store, "FCV"),
+            ("transferred", other, "other"),
+        ):
             run = None
-            if not missing and store is not None:
-                start = study.pretrained(source) if source else None
-                about = f"transfer-{row.replace(' ', '-')}"
-                run = study.tuned(task, store, start, about, *_few(study, task))
+            if store is not None and (source is not None or row == "scratch"):
+                run = _of_task(study, task, store, study.pretrained(source) if source else None, about)
             study.cells("table3", *(Cell(row, column, run) for column in columns))
+
+
+def _of_task(study: Study, task: str, store: str, start: str | None, about: str) -> str | None:
+    if task == "recognize":
+        return study.recognised(start, about, study.scale.ablation)
+    return study.tuned(task, store, start, about)
 
 
 def _tasks(study: Study) -> list[tuple[str, str | None, tuple[str, ...]]]:
@@ -165,12 +186,6 @@ def _tasks(study: Study) -> list[tuple[str, str | None, tuple[str, ...]]]:
         ("detect", roles.detection, ("map_a", "map_v")),
         ("predict", roles.prediction, ("mpjpe_mm",)),
     ]
-
-
-def _few(study: Study, task: str) -> tuple[str, ...]:
-    if task != "recognize" or study.scale.ablation == "1":
-        return ()
-    return ("--protocol", "semi", "--fraction", study.scale.ablation)
 
 
 def table4(study: Study) -> None:

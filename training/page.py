@@ -21,7 +21,8 @@ figcaption { font-size: 12px; color: var(--soft) } figcaption span { margin-righ
 svg text { font: 11px system-ui, sans-serif; fill: var(--soft) } svg text.title { font-size: 13px; fill: var(--ink) }
 svg.key { width: 24px; height: 8px; margin-right: 4px }
 .grid { stroke: var(--faint); stroke-width: 1 } .line { fill: none; stroke: var(--c); stroke-width: 1.6 }
-.dot { fill: var(--c) } .dashed { stroke-dasharray: 5 3 }
+.dot, .bar { fill: var(--c) } .whisker { stroke: var(--ink); stroke-width: 1.6 }
+.dashed { stroke-dasharray: 5 3 }
 .c0 { --c: #2a7ab9 } .c1 { --c: #d1602c } .c2 { --c: #3b9a4b } .c3 { --c: #b0489b } .c4 { --c: #a58a00 }
 .c5 { --c: #6b5bd0 } .c6 { --c: #0a9396 } .c7 { --c: #c43b4e }
 .scroll { overflow-x: auto } table { border-collapse: collapse; font-size: 13px }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from abc import ABC, abstractmethod
@@ -94,18 +95,22 @@ class Arrays(ConvertRaw):
     An .npz may describe its own."""
     confidence: bool = False
     """The last number of each joint in .npy and .csv files is its confidence, 0 to 1."""
+    fps: float | None = None
+    """Frames a second, which .npy and .csv files do not say and an .npz may leave out."""
 
     def reader(self) -> Reader:
         from .data.readers.arrays import ArraysReader
         from .data.readers.plain import PlainReader
 
+        if self.fps is not None and not 0 < self.fps < math.inf:
+            raise DataError(f"--fps is {self.fps:g}; give frames a second, above 0")
         if self.raw.suffix == ".npz":
             if self.confidence:
                 raise DataError(f"{self.raw}: --confidence is for .npy and .csv files")
-            return ArraysReader(self.raw, self.layout, self.strict)
+            return ArraysReader(self.raw, self.layout, self.strict, self.fps)
         if self.layout is None:
             raise DataError(f"{self.raw}: .npy and .csv files need --layout, such as ntu25 or coco17")
-        return PlainReader(self.raw, self.layout, self.confidence, self.strict)
+        return PlainReader(self.raw, self.layout, self.confidence, self.strict, self.fps)
 
 
 @dataclass(kw_only=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import logging
 import sys
@@ -11,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import torch
 import tyro
 
-from .charts import Line, line_chart
-from .data.store import Store
-from .experiments import EXPERIMENTS, SCALES, Run, Study, study_of
+from .charts import Bar, Line, bar_chart, line_chart
+from .estimates import seconds_of
+from .experiments import EXPERIMENTS, SCALES, Study, study_of
 from .jobs import execute, result_of
 from .page import charts, page, pictures, section, table
 from .report import curves, read_runs
@@ -26,12 +24,6 @@ from .setup import check_seeds, write_whole
 from .tables import Row, as_csv, markdown, rows_of, text_of
 
 log = logging.getLogger(__name__)
-RATE = {
-    "small": 25.0,
-    "paper": 1.2,
-}  # sequences a second of training on one CPU core, docs/evidence.md and performance.md
-GPU_RATE = 2000.0  # of the paper preset: a guess, half of the bound of docs/kernels.md
-OVERHEAD = 15.0  # seconds to start a command
 
 
 @dataclass
@@ -82,30 +74,6 @@ def print_plan(study: Study, out: Path) -> None:
     log.info("%d runs, about %.1f hours left (an estimate)", len(study.runs), left / 3600)
 
 
-def seconds_of(study: Study, planned: Run) -> float:
-    """An estimate, from the sequences that a run reads."""
-    if planned.inputs:
-        return OVERHEAD
-    words = dict(zip(planned.command, planned.command[1:], strict=False))
-    training = training_sequences(words["--data"])
-    paper = study.scale.preset == "paper"
-    if planned.command[0] == "pretrain":
-        read = float(words.get("--steps", 30_000)) * (256 if paper else 32)
-    else:
-        least = 0 if paper or "--epochs" in words else 300 * 32
-        epochs = float(words.get("--epochs", 70 if paper else 30))
-        read = len(study.seeds) * max(least, epochs * training * float(words.get("--fraction", 1)))
-    rate = GPU_RATE * torch.cuda.device_count() if torch.cuda.is_available() else RATE[study.scale.preset]
-    return OVERHEAD + read / rate
-
-
-@functools.cache
-def training_sequences(path: str) -> int:
-    """Of a store's first split; many runs read one store."""
-    store = Store.open(path)
-    return int(store.split(store.split_names[0])[store.sequence_sample].sum())
-
-
 def write_tables(study: Study, out: Path, scale: str) -> dict[str, list[Row]]:
     """Prints the tables and writes `tables.md`, `tables.csv` and `report.html`, with what is finished."""
 
@@ -125,11 +93,11 @@ def write_tables(study: Study, out: Path, scale: str) -> dict[str, list[Row]]:
 
 
 def report_of(study: Study, out: Path, tables: dict[str, list[Row]], about: str) -> list[str]:
-    """The sections of the page: each table, figure 3 drawn, the pretext curves, and the runs' pictures."""
+    """The sections of the page: the tables, table 4 and figure 3 drawn too, the pretext curves, the runs' pictures."""
     head = ["", "figure", "ours", "the paper"]
     parts = []
     for name, rows in tables.items():
-        drawn = [fraction_chart(rows)] if name == "figure3" else []
+        drawn = CHARTS[name](rows) if name in CHARTS else []
         cells = [[row.row, row.column, text_of(row), row.paper] for row in rows]
         parts.append(section(EXPERIMENTS[name][1], table(head, cells), charts(drawn), about=about))
     finished = [planned for planned in study.runs.values() if not planned.inputs and result_of(out, planned)]
@@ -139,14 +107,26 @@ def report_of(study: Study, out: Path, tables: dict[str, list[Row]], about: str)
     return [*parts, section("Pre-training", charts(curves(pretext))), section("Pictures", pictures(files))]
 
 
-def fraction_chart(rows: Sequence[Row]) -> str:
+def ablation_charts(rows: Sequence[Row]) -> list[str]:
+    """Table 4: a bar for each set of levels that was run."""
+    drawn = []
+    for column, title in (("top1", "top-1 accuracy, %"), ("mpjpe_mm", "error of predicted joints, mm")):
+        bars = [Bar(row.row, row.ours, row.spread) for row in rows if row.column == column and row.ours is not None]
+        drawn.append(bar_chart(title, bars))
+    return drawn
+
+
+def fraction_charts(rows: Sequence[Row]) -> list[str]:
     """Figure 3: accuracy over the part of the labels, a line for each row of the table."""
     lines = []
     for colour, name in enumerate(dict.fromkeys(row.row for row in rows)):
         own = [row for row in rows if row.row == name and row.ours is not None]
         parts, values = [float(row.column.rstrip("%")) for row in own], [row.ours or 0.0 for row in own]
         lines.append(Line(name, parts, values, colour))
-    return line_chart("top-1 accuracy, %", lines, "% of the labels")
+    return [line_chart("top-1 accuracy, %", lines, "% of the labels")]
+
+
+CHARTS = {"table4": ablation_charts, "figure3": fraction_charts}
 
 
 def figures(rows: Sequence[Row]) -> dict[str, float | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from .data.records import UNKNOWN, DataError
@@ -29,6 +29,8 @@ class Roles:
     source: str | None
     """What transfer starts from."""
     layouts: dict[str, str]
+    rates: dict[str, float] = field(default_factory=dict)
+    """Frames a second, of the stores that know."""
 
     def name(self, store: str) -> str:
         return Path(store).name.removesuffix(".zarr")
@@ -55,9 +57,9 @@ def roles_of(paths: Sequence[str]) -> Roles:
     streams = [s.path for s in stores if len(s.segments) and not math.isnan(s.fps)]
     rated = [s.path for s in stores if not len(s.segments) and not math.isnan(s.fps) and s.fps >= LEAST_FPS]
     first, second, *_ = [*labelled, None, None]
-    roles = Roles(
-        first, next(iter(streams), None), next(iter(rated), None), second, {s.path: s.layout.name for s in stores}
-    )
+    layouts = {s.path: s.layout.name for s in stores}
+    rates = {s.path: s.fps for s in stores if not math.isnan(s.fps)}
+    roles = Roles(first, next(iter(streams), None), next(iter(rated), None), second, layouts, rates)
     names = [roles.name(s.path) for s in stores]
     if len(set(names)) < len(names):
         raise DataError(f"--data: two stores are named alike ({', '.join(names)}); rename one")

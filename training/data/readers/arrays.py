@@ -47,11 +47,14 @@ class ArraysReader:
 
     `name_of_layout` is a known layout ("ntu25", "kinect20"), which the file must then agree with, or the name for the
     layout that the file describes; without it, a known layout of the same structure is used, else the file's own,
-    named after the file. A sequence that is not finite in float32 is appended to `skipped`, or raises DataError if
-    `strict`; every other fault raises DataError at once. The split may name sequences that are skipped later.
+    named after the file. `fps` is for a file that does not say how many frames a second it has. A sequence that is not
+    finite in float32 is appended to `skipped`, or raises DataError if `strict`; every other fault raises DataError at
+    once. The split may name sequences that are skipped later.
     """
 
-    def __init__(self, path: str | Path, name_of_layout: str | None = None, strict: bool = False) -> None:
+    def __init__(
+        self, path: str | Path, name_of_layout: str | None = None, strict: bool = False, fps: float | None = None
+    ) -> None:
         self._file = _Arrays(Path(path))
         self._strict = strict
         self.skipped: list[tuple[str, str]] = []
@@ -72,10 +75,10 @@ class ArraysReader:
         self.source = Source(
             layout=_layout(self._file, self._joints.shape[1], name_of_layout),
             channels=self._joints.shape[2],
-            fps=self._read_fps(),
+            fps=self._read_fps(fps),
             classes=classes,
             reader="arrays",
-            options={"name_of_layout": name_of_layout, "strict": strict},
+            options={"name_of_layout": name_of_layout, "strict": strict, "fps": fps},
             path=str(path),
             splits=self._splits(),
         )
@@ -140,12 +143,16 @@ class ArraysReader:
                 )
         return [f"class{number}" for number in range(count)] if given is None else given.tolist()
 
-    def _read_fps(self) -> float:
+    def _read_fps(self, unless_known: float | None) -> float:
         given = self._file.find("fps", "fiu", ())
         fps = float("nan") if given is None else float(given)
         if fps <= 0 or np.isinf(fps):
             raise self._file.error(f"'fps' is {fps}; give frames per second, or nan where unknown")
-        return fps
+        if unless_known is None or fps == unless_known:
+            return fps
+        if np.isnan(fps):
+            return unless_known
+        raise self._file.error(f"'fps' is {fps:g}, but --fps is {unless_known:g}; leave it out")
 
     def _splits(self) -> dict[str, list[str]]:
         if self._is_train is None:

@@ -22,11 +22,18 @@ SUFFIXES = (".npy", ".csv")
 class PlainReader(FolderReader):
     """Reads one file, or the `.npy` and `.csv` files below a folder; skipping as in `FolderReader`.
 
-    layout: a known layout's name. confidence: whether each joint's last number is its confidence. All recordings have
-    as many coordinates as the first.
+    layout: a known layout's name. confidence: whether each joint's last number is its confidence. fps: frames a second,
+    if they are known. All recordings have as many coordinates as the first.
     """
 
-    def __init__(self, path: str | Path, layout: str, confidence: bool = False, strict: bool = False) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        layout: str,
+        confidence: bool = False,
+        strict: bool = False,
+        fps: float | None = None,
+    ) -> None:
         if layout not in LAYOUTS:
             raise DataError(f"layout {layout!r} is not known; known are {', '.join(LAYOUTS)}")
         super().__init__(strict)
@@ -37,8 +44,9 @@ class PlainReader(FolderReader):
         self.source = Source(
             layout=self._layout,
             channels=self._numbers(first).shape[-1] - confidence,
+            fps=float("nan") if fps is None else fps,
             reader="plain",
-            options={"layout": layout, "confidence": confidence, "strict": strict},
+            options={"layout": layout, "confidence": confidence, "strict": strict, "fps": fps},
             path=str(path),
         )
 

@@ -1,0 +1,72 @@
+"""How long the runs of `training.reproduce` will take, before they start."""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import torch
+
+from .data.store import Store
+from .detection import DetectionRecipe, detection_recipe
+from .experiments import Run, Study
+from .prediction import PredictionRecipe, prediction_recipe
+from .recognition import RecognitionRecipe, recognition_recipe
+
+# Frames a second of training on one CPU core (docs/evidence.md, docs/performance.md), where a clip begins at every 7th.
+RATE = {"small": 1000.0, "paper": 100.0}
+GPU_RATE = 160_000.0  # of the paper preset: a guess, half of the bound of docs/kernels.md
+EVERY_FRAME = 4.0  # times as dear: detection, in which a clip begins at every frame
+WINDOW = 72  # frames that prediction sees and predicts at 30 frames a second
+OVERHEAD = 15.0  # seconds to start a command
+PRETRAINING = {"small": (3_000, 32), "paper": (30_000, 256)}  # steps, sequences in a batch
+
+
+class Sequences(NamedTuple):
+    number: int
+    frames: int
+    """Of all of them."""
+
+
+def seconds_of(study: Study, planned: Run) -> float:
+    """An estimate, from the frames that a run reads."""
+    if planned.inputs:
+        return OVERHEAD
+    rate = GPU_RATE * torch.cuda.device_count() if torch.cuda.is_available() else RATE[study.scale.preset]
+    words = dict(zip(planned.command, planned.command[1:], strict=False))
+    if planned.command[0] == "pretrain":
+        return OVERHEAD + _pretraining_frames(words, study.scale.preset) / rate
+    dear = EVERY_FRAME if planned.command[0] == "detect" else 1.0
+    return OVERHEAD + len(study.seeds) * dear * _tuning_frames(planned, words, study.scale.preset) / rate
+
+
+def _pretraining_frames(words: dict[str, str], preset: str) -> float:
+    training = training_sequences(words["--data"])
+    steps, batch = PRETRAINING[preset]
+    return (
+        float(words.get("--steps", steps)) * float(words.get("--batch-size", batch)) * training.frames / training.number
+    )
+
+
+def _tuning_frames(planned: Run, words: dict[str, str], preset: str) -> float:
+    training = training_sequences(words["--data"])
+    recipe: RecognitionRecipe | DetectionRecipe | PredictionRecipe
+    match planned.command[0]:
+        case "recognize":
+            recipe, frames = recognition_recipe(preset, planned.init is not None), training.frames / training.number
+        case "detect":
+            recipe = detection_recipe(preset)
+            frames = recipe.piece
+        case _:
+            recipe, frames = prediction_recipe(preset), WINDOW
+    least = 0.0 if "--epochs" in words else recipe.least_steps * recipe.batch_size * frames
+    epochs = float(words.get("--epochs", recipe.epochs))
+    return max(least, epochs * float(words.get("--fraction", 1)) * training.frames)
+
+
+@functools.cache
+def training_sequences(path: str) -> Sequences:
+    """Of a store's first split; many runs read one store."""
+    store = Store.open(path)
+    chosen = store.split(store.split_names[0])[store.sequence_sample]
+    return Sequences(int(chosen.sum()), int(store.lengths[chosen].sum()))
