@@ -6,8 +6,10 @@ import dataclasses
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -191,6 +193,17 @@ def test_estimates_follow_the_frames_that_are_read(tmp_path: Path, monkeypatch) 
         assert estimates.seconds_of(study, study.runs[name]) == pytest.approx(15 + frames / 1000)
 
 
+def killed_at(out: Path, moment: str, options: list[str]) -> None:
+    """Starts the command and kills it and its child once a file of this pattern is there."""
+    command = subprocess.Popen([sys.executable, "-m", "training.reproduce", *options], start_new_session=True)
+    end = time.monotonic() + 120
+    while not list(out.glob(moment)):
+        assert command.poll() is None and time.monotonic() < end
+        time.sleep(0.02)
+    os.killpg(command.pid, signal.SIGKILL)
+    command.wait()
+
+
 @pytest.mark.slow
 def test_figure3_from_nothing_to_its_table(monkeypatch, tmp_path: Path, capsys) -> None:
     monkeypatch.setattr(experiments, "FRACTIONS", ("0.1", "1"))
@@ -198,6 +211,8 @@ def test_figure3_from_nothing_to_its_table(monkeypatch, tmp_path: Path, capsys) 
     prepare(["arrays", str(tmp_path / "a.zarr"), "--raw", str(raw), "--split", "v=views:1"])
     capsys.readouterr()
     options = ["figure3", "--data", str(tmp_path / "a.zarr"), "--scale", "tiny", "--out", str(tmp_path / "out")]
+    for moment in ("runs/pretrain*", "runs/pretrain*/log.jsonl", "results/pretrain*.json", "runs/recognize*/log.jsonl"):
+        killed_at(tmp_path / "out", moment, options)
     reproduce.main(options)
     result = json.loads(capsys.readouterr().out)
     assert set(result["tables"]["figure3"]) == {

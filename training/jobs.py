@@ -18,6 +18,7 @@ from .data.records import DataError
 from .experiments import Run, Study
 from .setup import write_json
 
+CHECKPOINT_EVERY = "250"  # steps, which a run loses at most if it is killed
 log = logging.getLogger(__name__)
 
 
@@ -56,7 +57,8 @@ def command_line(study: Study, out: Path, run: Run) -> list[str]:
         return line + [str(out / "runs" / name / seed) for name in run.inputs]
     if run.init is not None:
         line += ["--init", str(out / "runs" / run.init)]
-    return [*line, "--run", str(folder), *(["--resume"] if folder.exists() else [])]
+    line += ["--run", str(folder), "--checkpoint-every", CHECKPOINT_EVERY]
+    return [*line, *(["--resume"] if folder.exists() else [])]
 
 
 def _result(run: Run, line: list[str]) -> dict[str, Any]:
