@@ -69,6 +69,9 @@ class HiTRSConfig:
     """Whether sequences are moved so that the first frame's hip is the origin, before the stream is taken."""
     align: bool = False
     """Whether they are then turned about the vertical so that the body faces the camera in that frame."""
+    in_place: bool = False
+    """Whether every frame is then moved so that its own hip is above or below the origin: for detection in recordings
+    in which bodies walk about. Heights stay."""
 
     def __post_init__(self) -> None:
         # JSON knows neither tuples nor dataclasses.
@@ -92,6 +95,8 @@ class HiTRSConfig:
                 f"align needs center, three coordinates and a layout with left and right hips or shoulders; here are "
                 f"center {self.center}, channels {self.channels} and the layout {self.layout.name!r}"
             )
+        if self.in_place and not self.center:
+            raise ValueError("in_place needs center")
 
     @property
     def joints(self) -> int:

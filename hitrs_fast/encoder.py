@@ -31,7 +31,7 @@ from .hub import HubModel
 from .layers import Layer, sinusoid, sinusoid_2d
 from .projection import QKV
 from .ragged import Slots, groups_of, offsets_of, rows_of, slots_of
-from .skeleton import centre_on_hip, stream_of
+from .skeleton import centre_on_hip, kept_in_place, stream_of
 
 LEVELS = ("frame", "clip", "video")
 EMBED_FRAMES = 8192  # frames that `embed` encodes at a time: a few hundred MB of activations at the paper's sizes
@@ -249,13 +249,16 @@ class HiTRS(nn.Module, HubModel):
         """Coordinates `[F, J, C]` (metres) to what this encoder was trained on: centred, turned, its stream.
 
         `lengths` `[B]` int64: frames of each sequence. Centring moves a sequence's first hip that is there to the
-        origin; joints that are missing (zeros) stay zeros. Bones are x[child] - x[parent], motion is x[t] - x[t-1]
-        (the paper's section 4.4; the authors' definitions).
+        origin, `in_place` each frame's own above or below it; joints that are missing (zeros) stay zeros. Bones are
+        x[child] - x[parent], motion is x[t] - x[t-1] (the paper's section 4.4; the authors' definitions).
         """
         rows = rows_of(lengths, frames.shape[0])
-        if self.config.center:
-            frames = centre_on_hip(frames, rows.sequence, len(lengths), self.config.layout, self.config.align)
-        return stream_of(frames, rows.position == 0, self.config.layout, self.config.stream)
+        c, raw = self.config, frames
+        if c.center:
+            frames = centre_on_hip(frames, rows.sequence, len(lengths), c.layout, c.align)
+        if c.in_place:
+            frames = kept_in_place(frames, raw, c.layout)
+        return stream_of(frames, rows.position == 0, c.layout, c.stream)
 
     @torch.inference_mode()
     def embed(self, sequences: Sequence[np.ndarray | Tensor], long: str = "error") -> Tensor:

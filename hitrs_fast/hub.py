@@ -138,9 +138,10 @@ def _json(folder: str | os.PathLike[str] | None, name: str) -> dict[str, Any]:
 
 
 def _facts(model: Any, c: HiTRSConfig) -> dict[str, str]:
+    centred = "centred on the first hip" + ", then kept in place" * c.in_place
     facts = {
         "layout": f"{c.layout.name}: {c.joints} joints, {c.channels} coordinates",
-        "input": f"{c.stream} stream, {'centred on the first hip' if c.center else 'not centred'}; metres",
+        "input": f"{c.stream} stream, {centred if c.center else 'not centred'}; metres",
         "clips": f"{c.window} frames, {c.dilate} apart, every {c.stride} frames",
         "sizes": f"widths {c.widths}, {c.layers} layers a level, {c.heads} heads of {c.head_dim}",
         "parameters": f"{sum(p.numel() for p in model.parameters()):,}",

@@ -168,6 +168,20 @@ def centre_on_hip(
     return _facing(centred, poses, sequence, layout) if align else centred
 
 
+def kept_in_place(centred: Tensor, frames: Tensor, layout: SkeletonLayout) -> Tensor:
+    """Moves every frame horizontally, in all coordinates but the second, so that its hip has zeros there, or, where the
+    hip is missing, the mean of the joints that are there; missing joints (zeros) stay zeros.
+
+    `centred` `[F, J, C]`: what `centre_on_hip` made of `frames`, which tell what is missing.
+    """
+    present = is_present(frames)[..., None].to(frames.dtype)
+    mean = centred.sum(1, keepdim=True) / present.sum(1, keepdim=True).clamp(min=1)
+    there = (frames[:, layout.hip, None] != 0).any(-1, keepdim=True)
+    horizontal = torch.arange(frames.shape[2], device=frames.device) != 1
+    offset = torch.where(there, centred[:, layout.hip, None], mean) * horizontal
+    return torch.addcmul(centred, offset, present, value=-1)
+
+
 def _facing(frames: Tensor, poses: Tensor, sequence: Tensor, layout: SkeletonLayout) -> Tensor:
     """`frames` `[F, J, 3]` turned so that each sequence's pose of `poses` `[B, J, 3]` faces the camera."""
     left, right = torch.tensor(layout.sides).to(frames.device, non_blocking=True).T

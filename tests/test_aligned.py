@@ -68,14 +68,17 @@ def test_an_item_is_a_piece_of_time_with_all_that_is_in_it(
         assert (met == tracks.there[track]).all()
 
 
-@pytest.mark.parametrize(("stream_name", "center"), [("joint", True), ("motion", True), ("bone", False)])
-def test_frames_of_pieces_have_the_scores_of_whole_streams(tmp_path: Path, stream_name: str, center: bool) -> None:
+@pytest.mark.parametrize(
+    ("stream_name", "center"), [("joint", "first"), ("motion", "first"), ("joint", "in place"), ("bone", "")]
+)
+def test_frames_of_pieces_have_the_scores_of_whole_streams(tmp_path: Path, stream_name: str, center: str) -> None:
     store = Store.open(make(tmp_path, streams=6, frames=90))
     frames = torch.from_numpy(store.read_frames()).double()
-    encoder = hf.HiTRS(tiny_config(stream=stream_name, center=center, dropout=0.0)).double()
+    encoder = hf.HiTRS(tiny_config(stream=stream_name, center=bool(center), in_place=center == "in place", dropout=0.0))
+    encoder = encoder.double()
     for sequence in (0, 3):
         frames[store.offsets[sequence], encoder.config.layout.hip] = 0  # centred on a later hip
-    tracks = tracks_of(store, frames, encoder.config.layout, center)
+    tracks = tracks_of(store, frames, encoder.config.layout, bool(center))
     tables = FrameTables.of(store, tracks, frames.device)
     recipe = detection_recipe("paper")
     recipe = type(recipe)(**(vars(recipe) | {"piece": 20, "batch_size": 3}))

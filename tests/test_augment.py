@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hitrs_fast.ragged import rows_of
-from hitrs_fast.skeleton import LAYOUTS, centre_on_hip
+from hitrs_fast.skeleton import LAYOUTS, centre_on_hip, kept_in_place
 from training.data.augment import AugmentConfig, augment, rotations, subsets, transformed
 
 LENGTHS = torch.tensor([30, 0, 1, 50])
@@ -86,6 +86,19 @@ def test_centring_puts_the_first_hip_at_the_origin() -> None:
     out = centre_on_hip(frames, torch.tensor([0] * 12 + [2] * 8), 3, LAYOUTS["ntu25"])
     assert (out[0, 0] == 0).all() and (out[15, 0] == 0).all() and (out[3, 4] == 0).all() and (out[12:15] == 0).all()
     torch.testing.assert_close(out[17, 7], frames[17, 7] - frames[15, 0])
+
+
+def test_bodies_that_walk_are_kept_in_place() -> None:
+    frames, layout = torch.rand(5, 25, 3) + 1, LAYOUTS["ntu25"]
+    frames[1, 7] = 0
+    frames[2, 0] = 0  # no hip
+    frames[3] = 0
+    centred = centre_on_hip(frames, torch.zeros(5, dtype=torch.long), 1, layout)
+    out = kept_in_place(centred, frames, layout)
+    assert torch.equal(out[..., 1], centred[..., 1]) and (out[1, 7] == 0).all() and (out[3] == 0).all()
+    assert torch.equal(out[0], centred[0]) and (out[4, 0, ::2] == 0).all() and (out[2, 0] == 0).all()
+    torch.testing.assert_close(out[4, 7, ::2], frames[4, 7, ::2] - frames[4, 0, ::2])
+    torch.testing.assert_close(out[2, 1:, ::2].mean(0), torch.zeros(2), rtol=0, atol=1e-6)
 
 
 def test_aligned_bodies_face_the_camera_whichever_way_they_stood() -> None:

@@ -57,7 +57,7 @@ def last_line(text: str) -> dict:
 @pytest.fixture(scope="module")
 def finished(store, tiny, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "whole"
-    run(store, folder, "--init", str(tiny), "--epochs", "16", "--lr", "0.02", "--batch-size", "2")
+    run(store, folder, "--init", str(tiny), "--epochs", "40", "--lr", "0.02", "--batch-size", "8")
     return folder
 
 

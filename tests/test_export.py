@@ -42,14 +42,15 @@ def eager(model: torch.nn.Module, frames: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(
     "kind, stream, center",
     [
-        ("encoder", "motion", False),
-        ("recogniser", "joint", True),
-        ("authors", "joint", False),
-        ("detector", "joint", True),
+        ("encoder", "motion", ""),
+        ("recogniser", "joint", "first"),
+        ("authors", "joint", ""),
+        ("detector", "joint", "first"),
+        ("detector", "joint", "in place"),
     ],
 )
-def test_a_program_for_every_length(kind: str, stream: str, center: bool) -> None:
-    model = model_of(kind, stream=stream, center=center).double()
+def test_a_program_for_every_length(kind: str, stream: str, center: str) -> None:
+    model = model_of(kind, stream=stream, center=bool(center), in_place=center == "in place").double()
     program = export(model).module()
     for length in LENGTHS:
         frames = torch.randn(length, model_joints(model), 3, dtype=torch.float64)

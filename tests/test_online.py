@@ -20,15 +20,17 @@ from hitrs_fast.scoring import Scores, Track, score_stream
 
 FPS = 10
 JOINTS = 4
-STREAMS = [(stream, center) for stream in ("joint", "bone", "motion") for center in (False, True)]
+STREAMS = [(stream, center) for stream in ("joint", "bone", "motion") for center in ("", "first", "in place")]
 Push = tuple[int, dict[str, Tensor]]  # a frame's number, and poses by body
 
 
 @cache
-def model_of(stream: str = "joint", center: bool = False, window: int = 5, dilate: int = 2) -> hf.FrameClassifier:
+def model_of(stream: str = "joint", center: str = "", window: int = 5, dilate: int = 2) -> hf.FrameClassifier:
     """Its clips span 9 frames. Its scores are far apart, so that a wrong one is seen."""
     torch.manual_seed(0)
-    config = tiny_config(JOINTS, window=window, stream=stream, center=center, layers=2)
+    config = tiny_config(
+        JOINTS, window=window, stream=stream, center=bool(center), layers=2, in_place=center == "in place"
+    )
     model = hf.FrameClassifier(hf.HiTRS(config), classes=3, dilate=dilate).double().eval()
     model.classifier.weight.data *= 30
     with torch.no_grad():
@@ -95,7 +97,7 @@ def assert_all_agree(model: hf.FrameClassifier, pushes: list[Push]) -> None:
 
 @pytest.mark.parametrize(("stream", "center"), STREAMS)
 @pytest.mark.parametrize("frames", [1, 2, 4, 5, 9, 40])
-def test_one_body_equals_the_frame_classifier(stream: str, center: bool, frames: int) -> None:
+def test_one_body_equals_the_frame_classifier(stream: str, center: str, frames: int) -> None:
     model, x = model_of(stream, center), motion(frames)
     lengths = torch.tensor([frames])
     with torch.no_grad():
@@ -122,7 +124,7 @@ def test_float32_is_as_near() -> None:
 
 
 @pytest.mark.parametrize(("stream", "center"), STREAMS)
-def test_bodies_that_come_and_go_through_gaps(stream: str, center: bool) -> None:
+def test_bodies_that_come_and_go_through_gaps(stream: str, center: str) -> None:
     present = {"a": range(40), "b": [*range(3, 12), *range(14, 30)], "c": [11, 20, 21]}
     dropped = {5, 6, 13, 25, 26, 27}
     late = {n: n + (FPS if n >= 33 else 0) for n in range(40)}  # 32 to 43: a gap of more than a second
@@ -287,7 +289,7 @@ def test_a_centred_track_begins_with_its_hip() -> None:
     x[:3, 0] = 0
     x[10, 0] = 0  # known by then
     pushes = [(n, {"a": pose}) for n, pose in enumerate(x)]
-    for center, first in ((True, 3), (False, 0)):
+    for center, first in (("first", 3), ("in place", 3), ("", 0)):
         model, detector = model_of("joint", center), Detector(model_of("joint", center), FPS)
         found = [d for n, bodies in pushes for d in detector.push(bodies, n)] + detector.flush()
         expected = in_one_call(model, tracks_of(pushes[first:]))

@@ -14,7 +14,8 @@ body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(
        max-width: 1500px }
 h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2rem; border-bottom: 1px solid var(--faint) }
 p.about { color: var(--soft) }
-.charts { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 400px), 1fr)) }
+.charts { display: grid; gap: 1rem; margin-top: 1rem;
+          grid-template-columns: repeat(auto-fill, minmax(min(100%, 400px), 1fr)) }
 .pictures { display: flex; flex-wrap: wrap; gap: 1rem } .pictures figure { max-width: min(100%, 640px) }
 figure { margin: 0 } figure > svg { width: 100%; height: auto } img { max-width: 100%; background: #fff }
 figcaption { font-size: 12px; color: var(--soft) } figcaption span { margin-right: 1em; white-space: nowrap }

@@ -5,7 +5,6 @@ Shape legend: N samples, K classes.
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -27,13 +26,12 @@ from .samples import SampleLoaders
 from .scores import Scores, write_results
 from .setup import (
     load_heads,
-    or_data_error,
     quantiles_of,
     sequence_names,
     write_metrics,
     write_record,
 )
-from .tuning import Job, encoder_of, finished, tune
+from .tuning import Job, encoder_of, finished, reading, tune
 
 if TYPE_CHECKING:
     from .recognize import Options
@@ -56,10 +54,7 @@ def start_of(options: Options, store: Store, preset: str, device: torch.device) 
     encoder = encoder_of(options.init, options.stream, store, preset, device)
     if not options.align:
         return encoder
-    config = or_data_error(dataclasses.replace, encoder.config, align=True)
-    aligned = HiTRS(config).to(device)  # a new one, since an encoder is saved with the configuration it was made with
-    aligned.load_state_dict(encoder.state_dict())
-    return aligned
+    return reading(encoder, align=True)
 
 
 def run_seed(job: RecognitionJob, seed: int, folder: Path) -> dict[str, Any]:

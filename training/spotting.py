@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hitrs_fast import FrameClassifier
+from hitrs_fast import FrameClassifier, HiTRS
 from hitrs_fast.scoring import CHUNK, Track, score_stream
 
 from .data.aligned import AlignedLoader, Tracks, tracks_of
@@ -27,7 +27,7 @@ from .frame_scores import FrameScores, write_frame_results
 from .metrics.segments import Grouping
 from .samples import Parts, check_parts, drawn, split_parts
 from .setup import load_heads, quantiles_of, write_metrics, write_record
-from .tuning import Job, encoder_of, finished, tune
+from .tuning import Job, encoder_of, finished, reading, tune
 
 if TYPE_CHECKING:
     pass
@@ -72,7 +72,7 @@ def run_seed(job: DetectionJob, seed: int, folder: Path) -> dict[str, Any]:
         return done
     begin = time.perf_counter()
     torch.manual_seed(seed)
-    encoder = encoder_of(job.options.init, job.options.stream, job.store, job.preset, job.device)
+    encoder = start_of(job)
     tracks = tracks_of(job.store, job.frames, encoder.config.layout, encoder.config.center)
     tables = FrameTables.of(job.store, tracks, job.device)
     task = DetectionTask(encoder, job.store.classes, job.dilate, tracks, tables, job.recipe, job.device, job.precision)
@@ -86,6 +86,14 @@ def run_seed(job: DetectionJob, seed: int, folder: Path) -> dict[str, Any]:
     result |= {"seconds": round(time.perf_counter() - begin, 1), "run": str(folder)}
     write_metrics(folder, result, task.model)
     return result
+
+
+def start_of(job: DetectionJob) -> HiTRS:
+    """What detection starts from: `encoder_of`, reading what the recipe says; a detector to test is as it is."""
+    encoder = encoder_of(job.options.init, job.options.stream, job.store, job.preset, job.device)
+    if job.options.test or not job.recipe.in_place or not encoder.config.center:
+        return encoder
+    return reading(encoder, in_place=True)
 
 
 def train(job: DetectionJob, task: DetectionTask, tracks: Tracks, seed: int, folder: Path) -> None:

@@ -23,7 +23,7 @@ from .options import TuningOptions
 from .ranks import ALONE, Ranks
 from .resume import common_identity, flat
 from .samples import Parts
-from .setup import check_stream, read_encoder, record_of, save_model, write_record
+from .setup import check_stream, or_data_error, read_encoder, record_of, save_model, write_record
 
 Recipe = TypeVar("Recipe")
 
@@ -110,6 +110,13 @@ def encoder_of(init: Path | None, stream: str | None, store: Store, preset: str,
             f"pre-trained on it"
         )
     return encoder
+
+
+def reading(encoder: HiTRS, **changes: bool) -> HiTRS:
+    """The encoder with other input: a new one, since an encoder is saved with the configuration it was made with."""
+    other = HiTRS(or_data_error(dataclasses.replace, encoder.config, **changes)).to(encoder.clip_cls.device)
+    other.load_state_dict(encoder.state_dict())
+    return other
 
 
 def changed(recipe: Recipe, options: TuningOptions, *names: str, **more: Any) -> Recipe:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from hitrs_fast import HiTRSConfig, PretextBatch, PretextConfig
 from hitrs_fast.clips import Windows
-from hitrs_fast.skeleton import centre_on_hip, is_present, stream_of
+from hitrs_fast.skeleton import centre_on_hip, is_present, kept_in_place, stream_of
 
 from .augment import AugmentConfig, augment
 from .corrupt import draw_pretext
@@ -31,6 +31,8 @@ def model_frames(
         frames = torch.addcmul(frames, origin.index_select(0, rows.sequence)[:, None], present, value=-1)
     elif config.center:
         frames = centre_on_hip(frames, rows.sequence, len(batch.lengths), config.layout, config.align)
+    if config.in_place:
+        frames = kept_in_place(frames, batch.frames, config.layout)
     if augmentation is not None:
         which = batch.augmented, batch.interpolated
         frames = augment(frames, batch.frames, rows, *which, augmentation, generator, batch.share)
