@@ -185,6 +185,15 @@ def test_resume_is_bit_for_bit(store: Path, tmp_path: Path) -> None:
     assert figures(tmp_path / "whole")["top1"] == figures(tmp_path / "cut")["top1"]
 
 
+def test_a_finished_run_is_not_taken_for_another(store: Path, finished: Path, capsys) -> None:
+    run(store, finished, "--epochs", "12", "--resume", "--checkpoint-every", "7")
+    assert json.loads(capsys.readouterr().out) == figures(finished)
+    with pytest.raises(SystemExit) as stop:
+        run(store, finished, "--epochs", "3", "--resume", "--align")
+    message = capsys.readouterr().err
+    assert stop.value.code == 2 and "finished with another epochs (12.0, now 3.0), align (False, now True)" in message
+
+
 def test_presets_of_the_paper_and_the_authors(store: Path, tmp_path: Path) -> None:
     for preset in ("paper", "authors"):
         run(store, tmp_path / preset, "--preset", preset, "--epochs", "0.5")

@@ -45,7 +45,7 @@ class PredictionJob(Job):
 
 def run_seed(job: PredictionJob, seed: int, folder: Path) -> dict[str, Any]:
     """Trains and tests with one seed; its figures, which the folder's `metrics.json` holds too."""
-    if job.options.resume and (done := finished(folder)):
+    if job.options.resume and (done := finished(job, folder)):
         return done
     begin = time.perf_counter()
     torch.manual_seed(seed)

@@ -129,6 +129,11 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     write_whole(path, json.dumps(content, indent=1, default=str) + "\n")
 
 
+def as_written(content: dict[str, Any]) -> dict[str, Any]:
+    """What `write_json` has written when it is read again."""
+    return json.loads(json.dumps(content, default=str))
+
+
 def write_whole(path: Path, text: str) -> None:
     """Whole or not at all: a run may be killed while it writes."""
     partial = path.with_name(path.name + ".partial")

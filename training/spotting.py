@@ -68,7 +68,7 @@ def stream_parts(store: Store, split: str | None, hold_out: str | None, fraction
 
 def run_seed(job: DetectionJob, seed: int, folder: Path) -> dict[str, Any]:
     """Trains and tests with one seed; its figures, which the folder's `metrics.json` holds too."""
-    if job.options.resume and (done := finished(folder)):
+    if job.options.resume and (done := finished(job, folder)):
         return done
     begin = time.perf_counter()
     torch.manual_seed(seed)

@@ -23,9 +23,11 @@ from .options import TuningOptions
 from .ranks import ALONE, Ranks
 from .resume import common_identity, flat
 from .samples import Parts
-from .setup import check_stream, or_data_error, read_encoder, record_of, save_model, write_record
+from .setup import as_written, check_stream, or_data_error, read_encoder, record_of, save_model, write_record
 
 Recipe = TypeVar("Recipe")
+# Options that decide nothing in a run's figures; `data` is compared by what the store holds.
+FREE = ("data", "run", "resume", "seeds", "checkpoint_every", "profile", "override")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,10 +132,18 @@ def changed(recipe: Recipe, options: TuningOptions, *names: str, **more: Any) ->
     return dataclasses.replace(recipe, **changes, **more)  # type: ignore[type-var]
 
 
-def finished(folder: Path) -> dict[str, Any] | None:
-    """The figures of a run that was finished before."""
+def finished(job: Job, folder: Path) -> dict[str, Any] | None:
+    """The figures of a run that was finished before. DataError if it had other data or options."""
     file = folder / "metrics.json"
-    return json.loads(file.read_text()) if file.exists() else None
+    if not file.exists():
+        return None
+    record = json.loads((folder / "run.json").read_text())
+    then, now = ({**r["options"], "store": r["store"]["fingerprint"]} for r in (record, as_written(job.record(0))))
+    differing = [name for name in then if name in now and name not in FREE and then[name] != now[name]]
+    if differing:
+        named = ", ".join(f"{name} ({then[name]}, now {now[name]})" for name in differing)
+        raise DataError(f"{folder} was finished with another {named}; give another --run, or the options it had")
+    return json.loads(file.read_text())
 
 
 def frame_rate(store: Store, fps: float | None, slack: float = 0.0) -> float:
