@@ -31,7 +31,7 @@ from .hub import HubModel
 from .layers import Layer, sinusoid, sinusoid_2d
 from .projection import QKV
 from .ragged import Slots, groups_of, offsets_of, rows_of, slots_of
-from .skeleton import centre_on_hip, kept_in_place, stream_of
+from .skeleton import centre_on_hip, stream_of
 
 LEVELS = ("frame", "clip", "video")
 EMBED_FRAMES = 8192  # frames that `embed` encodes at a time: a few hundred MB of activations at the paper's sizes
@@ -253,11 +253,9 @@ class HiTRS(nn.Module, HubModel):
         x[child] - x[parent], motion is x[t] - x[t-1] (the paper's section 4.4; the authors' definitions).
         """
         rows = rows_of(lengths, frames.shape[0])
-        c, raw = self.config, frames
+        c = self.config
         if c.center:
-            frames = centre_on_hip(frames, rows.sequence, len(lengths), c.layout, c.align)
-        if c.in_place:
-            frames = kept_in_place(frames, raw, c.layout)
+            frames = centre_on_hip(frames, rows.sequence, len(lengths), c.layout, c.align, c.in_place)
         return stream_of(frames, rows.position == 0, c.layout, c.stream)
 
     @torch.inference_mode()

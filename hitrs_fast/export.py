@@ -19,7 +19,7 @@ from .encoder import HiTRS
 from .heads import FrameClassifier, Recognizer
 from .layers import Layer
 from .projection import QKV
-from .skeleton import centre_on_hip, kept_in_place, stream_of
+from .skeleton import centre_on_hip, stream_of
 
 TRACED = 80  # frames of the sequence that is traced; the graph holds for any number
 
@@ -65,12 +65,10 @@ class SingleSequence(nn.Module):
 
     def prepare(self, frames: Tensor) -> Tensor:
         """`HiTRS.prepare` of one sequence."""
-        c, raw = self.encoder.config, frames
+        c = self.encoder.config
         first = torch.arange(frames.shape[0], device=frames.device)
         if c.center:
-            frames = centre_on_hip(frames, torch.zeros_like(first), 1, c.layout, c.align)
-        if c.in_place:
-            frames = kept_in_place(frames, raw, c.layout)
+            frames = centre_on_hip(frames, torch.zeros_like(first), 1, c.layout, c.align, c.in_place)
         return stream_of(frames, first == 0, c.layout, c.stream)
 
     def clips(self, frames: Tensor) -> tuple[Tensor, Tensor]:

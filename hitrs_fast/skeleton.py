@@ -149,13 +149,18 @@ def stream_of(frames: Tensor, starts: Tensor, layout: SkeletonLayout, stream: st
 
 
 def centre_on_hip(
-    frames: Tensor, sequence: Tensor, sequences: int, layout: SkeletonLayout, align: bool = False
+    frames: Tensor,
+    sequence: Tensor,
+    sequences: int,
+    layout: SkeletonLayout,
+    align: bool = False,
+    in_place: bool = False,
 ) -> Tensor:
     """Moves each sequence so that its first hip that is there is the origin; missing joints (zeros) stay zeros.
 
     `align` also turns it about the vertical so that the body faces the camera in that frame (C = 3): the sum of the
     lines from left to right hip and shoulder then points along the first axis. Lines with a missing end are left out;
-    a sequence without any is not turned.
+    a sequence without any is not turned. `in_place` then moves every frame as `kept_in_place` does.
 
     `sequence` `[F]`: for every frame of `frames` `[F, J, C]`, its sequence in 0 .. `sequences` - 1.
     """
@@ -165,7 +170,9 @@ def centre_on_hip(
     poses = _rows_or_zero(frames, first)
     present = is_present(frames)[..., None].to(frames.dtype)
     centred = torch.addcmul(frames, poses[:, layout.hip].index_select(0, sequence)[:, None], present, value=-1)
-    return _facing(centred, poses, sequence, layout) if align else centred
+    if align:
+        centred = _facing(centred, poses, sequence, layout)
+    return kept_in_place(centred, frames, layout) if in_place else centred
 
 
 def kept_in_place(centred: Tensor, frames: Tensor, layout: SkeletonLayout) -> Tensor:

@@ -69,6 +69,7 @@ def test_it_learns_and_says_so(store: Path, finished: Path) -> None:
     assert names >= {"config.json", "model.safetensors", "heads.safetensors", "run.json", "log.jsonl", "metrics.json"}
     assert names >= {"scores.npz", "per_class.csv", "precision_recall.png", "timelines", "labels", "detections"}
     assert {p.name for p in (finished / "timelines").iterdir()} == {"s1.png", "s3.png", "s5.png"}
+    assert hf.HiTRS.from_pretrained(finished).config.in_place
     recorded = json.loads((finished / "run.json").read_text())
     # 4, 5, 15 and 12 frames at 30 frames a second, of which this store has 8
     assert recorded["dilate"] == 1 and recorded["parts"]["train"] == 3

@@ -66,10 +66,11 @@ def test_demo_then_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 def test_arrays_with_splits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = tmp_path / "a.zarr"
     rules = ["--split", "cross-view=views:1,2", "--split", "last=views:3"]
-    code, out, _ = call(capsys, "arrays", store, "--raw", npz(tmp_path), *rules)
+    code, out, _ = call(capsys, "arrays", store, "--raw", npz(tmp_path), "--fps", 7.5, *rules)
     assert code == 0
     assert json.loads(out)["samples"] == 3
     opened = Store.open(store)
+    assert opened.fps == 7.5
     assert opened.split_names[:2] == ["cross-view", "last"]
     assert opened.split().tolist() == [True, True, False]
     assert opened.split("last").tolist() == [False, False, True]
@@ -107,6 +108,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path: Path, capsys: pytes
         (("ntu60", new, "--raw", tmp_path / "no"), "no such folder"),
         (("ntu120", new, "--raw", tmp_path / "empty"), "no .skeleton file"),
         (("arrays", new, "--raw", raw, "--split", "nonsense"), "nonsense"),
+        *((("arrays", new, "--raw", raw, "--fps", fps), f"--fps is {fps}") for fps in ("0", "inf", "nan")),
         (("check", tmp_path / "no.zarr"), "no such folder"),
         (("check", tmp_path / "empty"), "not a store"),
     ]:

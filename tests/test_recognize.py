@@ -185,13 +185,27 @@ def test_resume_is_bit_for_bit(store: Path, tmp_path: Path) -> None:
     assert figures(tmp_path / "whole")["top1"] == figures(tmp_path / "cut")["top1"]
 
 
-def test_a_finished_run_is_not_taken_for_another(store: Path, finished: Path, capsys) -> None:
+def test_a_finished_run_is_not_taken_for_another(store: Path, finished: Path, pretrained: Path, capsys) -> None:
     run(store, finished, "--epochs", "12", "--resume", "--checkpoint-every", "7")
     assert json.loads(capsys.readouterr().out) == figures(finished)
+    for other, said in (
+        (["--epochs", "3", "--align"], ["finished with another", "align (False, now True)", "epochs (12.0, now 3.0)"]),
+        (["--epochs", "12", "--seeds", "1"], ["finished with another seed (0, now 1)"]),
+        (["--epochs", "12", "--init", str(pretrained)], [f"another init (None, now {pretrained})"]),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            run(store, finished, *other, "--resume")
+        message = capsys.readouterr().err
+        assert stop.value.code == 2 and all(part in message for part in said)
+    moved = ["--init", str(pretrained), "--override", f"init={pretrained}"]
+    run(store, finished, "--epochs", "12", "--resume", *moved)
+
+
+def test_a_folder_of_several_seeds_is_not_one_run(store: Path, tmp_path: Path, capsys) -> None:
+    run(store, tmp_path / "run", "--protocol", "knn", "--seeds", "0", "1")
     with pytest.raises(SystemExit) as stop:
-        run(store, finished, "--epochs", "3", "--resume", "--align")
-    message = capsys.readouterr().err
-    assert stop.value.code == 2 and "finished with another epochs (12.0, now 3.0), align (False, now True)" in message
+        run(store, tmp_path / "run", "--protocol", "knn", "--resume")
+    assert stop.value.code == 2 and "several seeds" in capsys.readouterr().err
 
 
 def test_presets_of_the_paper_and_the_authors(store: Path, tmp_path: Path) -> None:

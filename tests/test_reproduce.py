@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from browser import needs_browser, shown
 from test_recognize import arrays
 
 from training import estimates, experiments, jobs, reproduce
+from training.charts import Bar, bar_chart
 from training.data.records import DataError
 from training.experiments import EXPERIMENTS, Cell, Run, Study, study_of
 from training.prepare import main as prepare
@@ -144,6 +146,13 @@ def test_a_report_of_what_is_there(tmp_path: Path) -> None:
     assert reproduce.fraction_charts(half)[0].count("<circle") == 3
 
 
+def test_the_ablation_is_drawn_from_zero() -> None:
+    chart = bar_chart("a < b", [Bar("F", 50.0, 10.0), Bar("none", 25.0), Bar("V", 0.0)])
+    ends = [float(end) for end in re.findall(r'bar c0" d="M110 \d+H([0-9.]+)V', chart)]
+    assert ends[0] - 110 == pytest.approx(2 * (ends[1] - 110), abs=0.1) and ends[2] == 110
+    assert chart.count("whisker") == 1 and "a &lt; b" in chart and ">25.0<" in chart
+
+
 @needs_browser
 def test_a_browser_shows_the_ablation(tmp_path: Path) -> None:
     study = study_of("table4", ONLY, "tiny", (0, 1))
@@ -169,8 +178,14 @@ def test_runs_that_tables_share_are_made_once() -> None:
     assert len([name for name in study.runs if name.startswith("recognize-a-joint-FCV")]) == 1
 
 
-def test_clips_of_another_rate_last_as_long() -> None:
-    roles = dataclasses.replace(ALL, rates={"d.zarr": 7.0, "p.zarr": 30.0})
+def test_nothing_is_transferred_from_a_store_to_itself() -> None:
+    study = study_of("table3", dataclasses.replace(ALL, prediction="b.zarr"), "small", (0,))
+    assert "predict-b-FCV" in study.runs and "predict-b-other" not in study.runs
+    assert {cell.run for cell in study.tables["table3"] if cell.row == "transferred"} >= {None, "detect-d-other"}
+
+
+def test_clips_of_streams_of_another_rate_last_as_long() -> None:
+    roles = dataclasses.replace(ALL, rates={"d.zarr": 7.0, "p.zarr": 15.0})
     study = study_of("all", roles, "small", (0,))
     slow, usual = (study.runs[f"pretrain-{name}-joint-FCV"].command for name in "dp")
     assert slow[-2:] == ("--dilate", "1") and "--dilate" not in usual

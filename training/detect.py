@@ -38,6 +38,8 @@ class Options(GroupingOptions, TuningOptions):
 
     data: str | None = None
     """The store, a folder or a URL; its segments are what is to be found."""
+    init: Path | None = None
+    """A run whose encoder is the start; without one, training is from scratch. The detector, of --test and --live."""
     test: bool = False
     """Score the detector of --init as it is, without training."""
     stream: Literal["joint", "bone", "motion"] | None = None

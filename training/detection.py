@@ -58,7 +58,9 @@ def detection_recipe(preset: str) -> DetectionRecipe:
         return DetectionRecipe(AugmentConfig(probability=0.0), optim, 4, 64, 5, 0.0)
     if preset == "authors":
         return DetectionRecipe(AugmentConfig.preset("authors"), OptimConfig(4e-4, milestones=constant), 4, 64, 5, 0.0)
-    return DetectionRecipe(AugmentConfig.preset("small"), OptimConfig(1e-3), 16, 16, 15, 0.1, True, 300)
+    return DetectionRecipe(
+        AugmentConfig.preset("small"), OptimConfig(1e-3), 16, 16, 15, 0.1, in_place=True, least_steps=300
+    )
 
 
 @dataclass(frozen=True)

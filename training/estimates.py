@@ -5,11 +5,14 @@ from __future__ import annotations
 import functools
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
+from .data.loader import LONGEST
 from .data.store import Store
 from .detection import DetectionRecipe, detection_recipe
 from .experiments import Run, Study
+from .jobs import PARALLEL
 from .prediction import PredictionRecipe, prediction_recipe
 from .recognition import RecognitionRecipe, recognition_recipe
 
@@ -17,6 +20,7 @@ from .recognition import RecognitionRecipe, recognition_recipe
 RATE = {"small": 1000.0, "paper": 100.0}
 GPU_RATE = 160_000.0  # of the paper preset: a guess, half of the bound of docs/kernels.md
 EVERY_FRAME = 4.0  # times as dear: detection, in which a clip begins at every frame
+CONTEXT = 24  # frames around a piece of detection at 30 frames a second
 WINDOW = 72  # frames that prediction sees and predicts at 30 frames a second
 OVERHEAD = 15.0  # seconds to start a command
 PRETRAINING = {"small": (3_000, 32), "paper": (30_000, 256)}  # steps, sequences in a batch
@@ -24,6 +28,7 @@ PRETRAINING = {"small": (3_000, 32), "paper": (30_000, 256)}  # steps, sequences
 
 class Sequences(NamedTuple):
     number: int
+    """Pieces of long ones counted one by one, and 1 at least."""
     frames: int
     """Of all of them."""
 
@@ -32,7 +37,9 @@ def seconds_of(study: Study, planned: Run) -> float:
     """An estimate, from the frames that a run reads."""
     if planned.inputs:
         return OVERHEAD
-    rate = GPU_RATE * torch.cuda.device_count() if torch.cuda.is_available() else RATE[study.scale.preset]
+    rate = RATE[study.scale.preset]
+    if torch.cuda.is_available():
+        rate = GPU_RATE * (torch.cuda.device_count() if planned.command[0] in PARALLEL else 1)
     words = dict(zip(planned.command, planned.command[1:], strict=False))
     if planned.command[0] == "pretrain":
         return OVERHEAD + _pretraining_frames(words, study.scale.preset) / rate
@@ -54,9 +61,11 @@ def _tuning_frames(planned: Run, words: dict[str, str], preset: str) -> float:
     match planned.command[0]:
         case "recognize":
             recipe, frames = recognition_recipe(preset, planned.init is not None), training.frames / training.number
+            if words.get("--protocol") == "linear":  # no more than reading the samples
+                return recipe.turns * float(words.get("--fraction", 1)) * training.frames
         case "detect":
             recipe = detection_recipe(preset)
-            frames = recipe.piece
+            frames = recipe.piece + CONTEXT
         case _:
             recipe, frames = prediction_recipe(preset), WINDOW
     least = 0.0 if "--epochs" in words else recipe.least_steps * recipe.batch_size * frames
@@ -68,5 +77,5 @@ def _tuning_frames(planned: Run, words: dict[str, str], preset: str) -> float:
 def training_sequences(path: str) -> Sequences:
     """Of a store's first split; many runs read one store."""
     store = Store.open(path)
-    chosen = store.split(store.split_names[0])[store.sequence_sample]
-    return Sequences(int(chosen.sum()), int(store.lengths[chosen].sum()))
+    lengths = store.lengths[store.split(store.split_names[0])[store.sequence_sample]]
+    return Sequences(max(1, int(np.ceil(lengths / LONGEST).sum())), int(lengths.sum()))

@@ -104,13 +104,17 @@ class Study:
 
     def _pretraining(self, store: str, what: str, stream: str, weights: Mapping[str, int]) -> str:
         off = [word for task, on in weights.items() if not on for word in (f"--weights.{task}", "0")]
-        length = self.scale.pretrain_streams if store == self.roles.detection else self.scale.pretrain
-        options = ("--preset", self.scale.preset, "--stream", stream, *length, *self._dilate(store), *off)
+        streams = store == self.roles.detection
+        length = (*self.scale.pretrain_streams, *self._dilate(store)) if streams else self.scale.pretrain
+        options = ("--preset", self.scale.preset, "--stream", stream, *length, *off)
         name = f"pretrain-{self.roles.name(store)}-{stream}-{what}"
         return self.add(name, "pretrain", "--data", store, *options)
 
     def _dilate(self, store: str) -> tuple[str, ...]:
-        """Clips of another rate last as long as those of 30 frames a second."""
+        """On streams of another rate, about as long clips as at 30 frames a second.
+
+        The encoders of other tasks keep the preset's dilate, which those from scratch have too.
+        """
         dilate = max(1, in_frames(PRETRAINING_DILATE, self.roles.rates.get(store, USUAL_FPS)))
         return () if dilate == PRETRAINING_DILATE else ("--dilate", str(dilate))
 
@@ -160,7 +164,7 @@ def table3(study: Study) -> None:
     """From scratch, pre-trained on the data themselves, and pre-trained on another data set."""
     for task, store, columns in _tasks(study):
         other = study.roles.source
-        if store is None or (other and not study.roles.fit(other, store)):
+        if store is None or other == store or (other and not study.roles.fit(other, store)):
             other = None
         for row, source, about in (
             ("scratch", None, "none"),

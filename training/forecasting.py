@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,9 +27,6 @@ from .scores import write_csv
 from .setup import sequence_names, write_metrics
 from .tuning import Job, encoder_of, finished, tune
 
-if TYPE_CHECKING:
-    pass
-
 BASELINES = {"last_pose": last_pose, "constant_velocity": constant_velocity}
 
 
@@ -37,7 +34,7 @@ BASELINES = {"last_pose": last_pose, "constant_velocity": constant_velocity}
 class PredictionJob(Job):
     """Its parts are of sequences."""
 
-    frames: Tensor
+    frames: Tensor  # [F, J, C] of the whole store, metres
     observed: int
     steps: int
     fps: float
@@ -45,7 +42,7 @@ class PredictionJob(Job):
 
 def run_seed(job: PredictionJob, seed: int, folder: Path) -> dict[str, Any]:
     """Trains and tests with one seed; its figures, which the folder's `metrics.json` holds too."""
-    if job.options.resume and (done := finished(job, folder)):
+    if job.options.resume and (done := finished(job, folder, seed)):
         return done
     begin = time.perf_counter()
     torch.manual_seed(seed)

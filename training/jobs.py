@@ -18,6 +18,7 @@ from .data.records import DataError
 from .experiments import Run, Study
 from .setup import write_json
 
+PARALLEL = ("pretrain", "recognize")  # commands that torchrun may start
 CHECKPOINT_EVERY = "250"  # steps, which a run loses at most if it is killed
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ def command_line(study: Study, out: Path, run: Run) -> list[str]:
     module = f"{__package__}.{run.command[0]}"
     devices = torch.cuda.device_count()
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={devices}", "-m", "--", module]
-    trains = run.command[0] in ("pretrain", "recognize")
+    trains = run.command[0] in PARALLEL
     line = [sys.executable, *(launcher if devices > 1 and trains else ["-m", module]), *run.command[1:]]
     if run.inputs:
         seed = f"seed-{study.seeds[0]}" if len(study.seeds) > 1 else ""

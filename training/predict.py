@@ -30,6 +30,8 @@ class Options(TuningOptions):
     """Train a predictor of motion on the sequences of a store and test it beside two baselines that need no learning:
     the last pose repeated, and constant velocity."""
 
+    fraction: float | None = None
+    """Part of the training samples that is used, of those long enough; the default is all of them."""
     fps: float | None = None
     """Frames a second, for a store that does not know."""
     observed: int | None = None
@@ -65,9 +67,11 @@ def predict(options: Options) -> None:
     named = {"detach": options.detach, "relative": options.relative}
     recipe = changed(prediction_recipe(preset), options, "decoder", "loss", **named)
     encoder = encoder_of(options.init, None, store, preset, device)
-    if encoder.config.stream != "joint" or encoder.config.align:
+    c = encoder.config
+    if c.stream != "joint" or c.align or c.in_place:
+        turned = ", turned to face the camera" * c.align + ", kept in place" * c.in_place
         raise DataError(
-            f"{options.init} reads the {encoder.config.stream} stream; prediction needs a joint stream as it is"
+            f"{options.init} reads the {c.stream} stream{turned}; prediction needs the joint stream as it is"
         )
     frames = frames_for(encoder, store, device, options.map_joints)
     folder = new_run_folder(options.run, "predict", options.resume)

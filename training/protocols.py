@@ -59,7 +59,7 @@ def start_of(options: Options, store: Store, preset: str, device: torch.device) 
 
 def run_seed(job: RecognitionJob, seed: int, folder: Path) -> dict[str, Any]:
     """Trains and tests with one seed; its figures, which the folder's `metrics.json` holds too."""
-    if job.options.resume and (done := job.ranks.from_first(lambda: finished(job, folder))):
+    if job.options.resume and (done := job.ranks.from_first(lambda: finished(job, folder, seed))):
         return done
     begin = time.perf_counter()
     task = job.task(seed)

@@ -34,9 +34,9 @@ class Options:
     what: tyro.conf.Positional[Literal["table1", "table2", "table3", "table4", "table5", "figure3", "all"]]
     """Which table."""
     data: tuple[str, ...] = ()
-    """Stores. The first with labels is for recognition, the second what transfer starts from; the first with segments
-    and a known frame rate is for detection; the first with a known frame rate for prediction. Without any, the built-in
-    demo store."""
+    """Stores. Of those without segments, the first with labels is for recognition, the second what transfer starts
+    from, and the first of 10 or more frames a second for prediction; the first with segments and a known frame rate is
+    for detection. Without any, the built-in demo store."""
     scale: Literal["paper", "small", "tiny"] = "small"
     """How long the runs are; tiny only checks the plumbing."""
     seeds: tuple[int, ...] = (0,)

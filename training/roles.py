@@ -13,7 +13,7 @@ from .data.store import Store
 WANTED = {
     "recognition": "labelled recordings (NTU-60 in the paper)",
     "detection": "untrimmed recordings with segments and a known frame rate (PKU-MMD I)",
-    "prediction": "recordings of a known frame rate (NTU-60)",
+    "prediction": "recordings without segments, at a known rate of 10 frames a second or more (NTU-60)",
     "transfer": "a second labelled store of the same layout",
 }
 LEAST_FPS = 10  # a rate at which 400 ms are several frames

@@ -84,7 +84,7 @@ def split_parts(store: Store, split: str | None, hold_out: str | None) -> Parts:
 
 
 def check_parts(store: Store, train: np.ndarray, test: np.ndarray, about: dict[str, str], things: str) -> None:
-    """DataError if there is nothing to train or test."""
+    """DataError if there is nothing to train or test. `train`, `test`: `[M]` bool of the samples."""
     for what, part in (("training", train), ("test", test)):
         if not part.any():
             held = f" with {about['hold out']} held out" if "hold out" in about else ""
@@ -94,7 +94,10 @@ def check_parts(store: Store, train: np.ndarray, test: np.ndarray, about: dict[s
 def drawn(
     store: Store, split: str, train: np.ndarray, fraction: float, seed: int, labels: np.ndarray, kind: str = "uniform"
 ) -> tuple[np.ndarray, str]:
-    """A fraction of the samples `train` `[M]` bool, by the rule of lists of labelled ones; and how it was drawn."""
+    """A fraction of the samples `train` `[M]` bool, by the rule of lists of labelled ones; and how it was drawn.
+
+    `labels` `[M]` int64: the classes that the draw keeps apart, if it is by class.
+    """
     found = labelled_list(split, train, store.names, labels, 100 * fraction, kind, seed)
     return found.mask, f"{found.name} seed {seed} {found.about['sha256']}"
 

@@ -9,7 +9,7 @@ import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,16 +29,13 @@ from .samples import Parts, check_parts, drawn, split_parts
 from .setup import load_heads, quantiles_of, write_metrics, write_record
 from .tuning import Job, encoder_of, finished, reading, tune
 
-if TYPE_CHECKING:
-    pass
-
 CUDA_CHUNK = 4096  # frames and clips at a time, of whole streams on a GPU
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionJob(Job):
-    frames: Tensor
+    frames: Tensor  # [F, J, C] of the whole store, metres
     grouping: Grouping
     fps: float
     dilate: int
@@ -68,7 +65,7 @@ def stream_parts(store: Store, split: str | None, hold_out: str | None, fraction
 
 def run_seed(job: DetectionJob, seed: int, folder: Path) -> dict[str, Any]:
     """Trains and tests with one seed; its figures, which the folder's `metrics.json` holds too."""
-    if job.options.resume and (done := finished(job, folder)):
+    if job.options.resume and (done := finished(job, folder, seed)):
         return done
     begin = time.perf_counter()
     torch.manual_seed(seed)

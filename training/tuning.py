@@ -21,13 +21,15 @@ from .data.store import Store
 from .loop import LoopConfig, Task, Trainer
 from .options import TuningOptions
 from .ranks import ALONE, Ranks
-from .resume import common_identity, flat
+from .resume import HARMLESS, common_identity, flat
 from .samples import Parts
 from .setup import as_written, check_stream, or_data_error, read_encoder, record_of, save_model, write_record
 
 Recipe = TypeVar("Recipe")
-# Options that decide nothing in a run's figures; `data` is compared by what the store holds.
-FREE = ("data", "run", "resume", "seeds", "checkpoint_every", "profile", "override")
+# Options that decide nothing in a run's figures, and those of which the recipe, the parts or the store tell more.
+ELSEWHERE = {"run", "resume", "seeds", "checkpoint_every", "profile", "override"} | {
+    *("data", "preset", "epochs", "batch_size", "lr", "fraction", "split", "hold_out")
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +75,10 @@ def tune(
     name_of: Callable[[np.ndarray], list[str]],
     accumulate: int = 1,
 ) -> None:
-    """Trains encoder and head; the weights of the last step count, none is chosen by its test figures."""
+    """Trains encoder and head; the weights of the last step count, none is chosen by its test figures.
+
+    `name_of`: names for error messages, of a batch's `sequence` `[n]`.
+    """
     options, recipe = job.options, job.recipe
     steps = max(1, recipe.least_steps, round(recipe.epochs * len(training.plan(0)) / accumulate))
     config = LoopConfig(
@@ -132,18 +137,32 @@ def changed(recipe: Recipe, options: TuningOptions, *names: str, **more: Any) ->
     return dataclasses.replace(recipe, **changes, **more)  # type: ignore[type-var]
 
 
-def finished(job: Job, folder: Path) -> dict[str, Any] | None:
-    """The figures of a run that was finished before. DataError if it had other data or options."""
+def finished(job: Job, folder: Path, seed: int) -> dict[str, Any] | None:
+    """The figures of a run that was finished before. DataError if it had other data, options or recipe."""
     file = folder / "metrics.json"
     if not file.exists():
         return None
-    record = json.loads((folder / "run.json").read_text())
-    then, now = ({**r["options"], "store": r["store"]["fingerprint"]} for r in (record, as_written(job.record(0))))
-    differing = [name for name in then if name in now and name not in FREE and then[name] != now[name]]
+    if not (folder / "run.json").exists():
+        raise DataError(f"{folder} holds the runs of several seeds; give the same --seeds, or another --run")
+    then, now = map(_deciding, (json.loads((folder / "run.json").read_text()), as_written(job.record(seed))))
+    allowed = {text.partition("=")[0] for text in job.options.override} & HARMLESS.keys()
+    differing = [name for name in then if name in now and name not in allowed and then[name] != now[name]]
     if differing:
         named = ", ".join(f"{name} ({then[name]}, now {now[name]})" for name in differing)
-        raise DataError(f"{folder} was finished with another {named}; give another --run, or the options it had")
+        raise DataError(f"{folder} was finished with another {named}; give another --run, or what it had")
     return json.loads(file.read_text())
+
+
+def _deciding(record: dict[str, Any]) -> dict[str, Any]:
+    """What decides a run's figures, of its `run.json`."""
+    options = {name: value for name, value in record["options"].items() if name not in ELSEWHERE}
+    return {
+        **options,
+        **record["recipe"],
+        **record["parts"],
+        "store": record["store"]["fingerprint"],
+        "seed": record["seed"],
+    }
 
 
 def frame_rate(store: Store, fps: float | None, slack: float = 0.0) -> float:

@@ -29,10 +29,10 @@ def model_frames(
     if config.center and origin is not None:
         present = is_present(frames)[..., None].to(frames.dtype)
         frames = torch.addcmul(frames, origin.index_select(0, rows.sequence)[:, None], present, value=-1)
+        frames = kept_in_place(frames, batch.frames, config.layout) if config.in_place else frames
     elif config.center:
-        frames = centre_on_hip(frames, rows.sequence, len(batch.lengths), config.layout, config.align)
-    if config.in_place:
-        frames = kept_in_place(frames, batch.frames, config.layout)
+        how = (config.layout, config.align, config.in_place)
+        frames = centre_on_hip(frames, rows.sequence, len(batch.lengths), *how)
     if augmentation is not None:
         which = batch.augmented, batch.interpolated
         frames = augment(frames, batch.frames, rows, *which, augmentation, generator, batch.share)

@@ -148,7 +148,7 @@ class ArraysReader:
         fps = float("nan") if given is None else float(given)
         if fps <= 0 or np.isinf(fps):
             raise self._file.error(f"'fps' is {fps}; give frames per second, or nan where unknown")
-        if unless_known is None or fps == unless_known:
+        if unless_known is None or np.isclose(fps, unless_known):
             return fps
         if np.isnan(fps):
             return unless_known
