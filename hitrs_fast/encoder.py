@@ -124,6 +124,7 @@ class HiTRS(nn.Module, HubModel):
         dilate: int | None = None,
         tokens: bool = False,
         capacity: Capacity | None = None,
+        only: Tensor | None = None,
     ) -> HiTRSOutput:
         """Encodes a ragged batch.
 
@@ -137,10 +138,15 @@ class HiTRS(nn.Module, HubModel):
             tokens: also gives every token of the last clip and video layers, which otherwise give CLS alone.
             capacity: fixed sizes, for compiled callers; without it they are read off `lengths`, which waits for the
                 device. With it `clip` and `clip_tokens` have `capacity.clips` rows, padded at the end.
+            only: `[N]` int64, for levels="clip": the clips that are computed, by their numbers in the batch; `clip` and
+                `clip_tokens` then have N rows.
 
-        Raises ValueError for a wrong shape or level, and for more than `config.max_clips` clips in one sequence.
+        Raises ValueError for a wrong shape or level, for `only` at another level, and for more than `config.max_clips`
+        clips in one sequence.
         """
         self._check(frames, levels)
+        if only is not None and levels != "clip":
+            raise ValueError(f'only some clips are computed at levels="clip", not {levels!r}')
         windows = self.windows(stride, dilate)
         frame_tokens = self.frames(frames)
         if levels == "frame":
@@ -149,6 +155,7 @@ class HiTRS(nn.Module, HubModel):
         if capacity is None:
             capacity = Capacity(int(counts.sum()), max(int(counts.max()), 1))
         index = clip_frames(lengths, windows, capacity.clips, zero_row=frames.shape[0])
+        index = index if only is None else index.index_select(0, only)
         clip, clip_tokens = self.clips(frame_tokens, index, tokens)
         if levels == "clip":
             return HiTRSOutput(frame_tokens[:-1], clip, counts, None, clip_tokens)

@@ -49,14 +49,15 @@ class FrameClassifier(HubHead):
         """What the constructor takes beside the encoder."""
         return {"classes": self.class_names or self.classifier.out_features, "dilate": self.dilate}
 
-    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
+    def forward(self, frames: Tensor, lengths: Tensor, rows: Tensor | None = None) -> Tensor:
         """Logits `[F, classes]` of frames `[F, J, C]` (as `HiTRS.prepare` gives them) and lengths `[B]`.
 
-        Rows past `sum(lengths)` mean nothing. Raises ValueError for a wrong shape.
+        With `rows` `[N]` int64, of these frames alone, `[N, classes]`: the clips around others are not computed. Rows
+        past `sum(lengths)` mean nothing. Raises ValueError for a wrong shape.
         """
         everywhere = Capacity(clips=frames.shape[0], longest=1)
-        out = self.encoder(frames, lengths, levels="clip", stride=1, dilate=self.dilate, capacity=everywhere)
-        return self.classifier(out.clip)
+        cut = {"stride": 1, "dilate": self.dilate, "capacity": everywhere, "only": rows}
+        return self.classifier(self.encoder(frames, lengths, levels="clip", **cut).clip)
 
 
 class Recognizer(HubHead):

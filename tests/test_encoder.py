@@ -96,7 +96,7 @@ def test_sequences_do_not_see_each_other(config: hf.HiTRSConfig, tokens: bool) -
 
 def test_levels_stop_where_asked() -> None:
     config = tiny_config()
-    encoder = hf.HiTRS(config)
+    encoder = hf.HiTRS(config).eval()
     frames, lengths = ragged([90, 30], 5)
     frames = frames.float()
     frame = encoder(frames, lengths, levels="frame")
@@ -105,6 +105,12 @@ def test_levels_stop_where_asked() -> None:
     assert clip.video is None and clip.clip_lengths.tolist() == [90, 30]
     with pytest.raises(ValueError, match="levels"):
         encoder(frames, lengths, levels="top")
+    some = torch.tensor([5, 0])
+    torch.testing.assert_close(
+        encoder(frames, lengths, levels="clip", stride=1, dilate=4, only=some).clip, clip.clip[some]
+    )
+    with pytest.raises(ValueError, match="only some clips"):
+        encoder(frames, lengths, only=some)
 
 
 def test_wrong_shapes_are_named() -> None:

@@ -117,8 +117,11 @@ class DetectionTask:
         recipe: DetectionRecipe,
         device: torch.device,
         precision: torch.dtype,
+        skip_context: bool = False,
     ) -> None:
-        self.precision = precision
+        """`skip_context`: the clips of context are not computed. Batches then have any number of clips, and counting
+        them waits for the device, so it is for a CPU and models that are not compiled."""
+        self.precision, self.skip_context = precision, skip_context
         self.recipe, self.tables, self.origin = recipe, tables, tracks.origin
         self.model = FrameClassifier(encoder, classes, dilate).to(device)
         self.windows = encoder.windows(1, dilate)
@@ -134,11 +137,19 @@ class DetectionTask:
         augmentation = self.recipe.augment if training else None
         frames = model_frames(batch, self.model.encoder.config, augmentation, self.generator, origin)
         with autocast(device, self.precision):
-            each = model(frames, batch.lengths).float()
+            each = self.of_rows(model, frames, batch).float()
         logits, labels = self.of_frames(each, batch)
         counted = (labels != NO_LABEL).sum().clamp(min=1)
         loss = fn.cross_entropy(logits, labels, ignore_index=NO_LABEL, reduction="sum") / counted
         return {"loss": loss, "frame_acc": (logits.argmax(-1) == labels).sum() / counted}
+
+    def of_rows(self, model: Callable[..., Any], frames: Tensor, batch: Batch) -> Tensor:
+        """Scores of bodies' frames `[F, K]`; those of context count for nothing and may be zeros."""
+        if not self.skip_context:
+            return model(frames, batch.lengths)
+        rows = self.whole(batch).nonzero()[:, 0]
+        each = model(frames, batch.lengths, rows)
+        return each.new_zeros(len(frames), each.shape[1]).index_copy(0, rows, each)
 
     def of_frames(self, each: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Scores of bodies' frames `[F, K]` to those of frames `[N * longest, K]`, and the labels of these.

@@ -72,7 +72,9 @@ def run_seed(job: DetectionJob, seed: int, folder: Path) -> dict[str, Any]:
     encoder = start_of(job)
     tracks = tracks_of(job.store, job.frames, encoder.config.layout, encoder.config.center)
     tables = FrameTables.of(job.store, tracks, job.device)
-    task = DetectionTask(encoder, job.store.classes, job.dilate, tracks, tables, job.recipe, job.device, job.precision)
+    eager = job.device.type == "cpu" and not job.options.compile
+    where = (job.device, job.precision, eager)
+    task = DetectionTask(encoder, job.store.classes, job.dilate, tracks, tables, job.recipe, *where)
     if job.options.test:
         write_record(folder, describe(job, seed))
         load_heads(task.model, job.options.init)  # type: ignore[arg-type]
