@@ -98,7 +98,9 @@ def test_frames_of_pieces_have_the_scores_of_whole_streams(
             batch = data.batch(plan, index)
             caught: list[tuple[torch.Tensor, ...]] = []
             task.losses(lambda *inputs, kept=caught: kept.append(inputs) or task.model(*inputs), batch, True)
-            logits, own = task.of_frames(task.of_rows(task.model, caught[0][0], batch), batch)
+            whole_rows = task.whole(batch)
+            each = task.of_rows(task.model, caught[0][0], batch, whole_rows)
+            logits, own = task.of_frames(each, batch, whole_rows)
             slot = np.flatnonzero(own.numpy() != NO_LABEL)
             item = batch.item[slot // task.longest]
             owner = batch.owner[batch.rows.sequence]

@@ -136,23 +136,26 @@ class DetectionTask:
         origin = self.origin.index_select(0, track)
         augmentation = self.recipe.augment if training else None
         frames = model_frames(batch, self.model.encoder.config, augmentation, self.generator, origin)
+        whole = self.whole(batch)
         with autocast(device, self.precision):
-            each = self.of_rows(model, frames, batch).float()
-        logits, labels = self.of_frames(each, batch)
+            each = self.of_rows(model, frames, batch, whole).float()
+        logits, labels = self.of_frames(each, batch, whole)
         counted = (labels != NO_LABEL).sum().clamp(min=1)
         loss = fn.cross_entropy(logits, labels, ignore_index=NO_LABEL, reduction="sum") / counted
         return {"loss": loss, "frame_acc": (logits.argmax(-1) == labels).sum() / counted}
 
-    def of_rows(self, model: Callable[..., Any], frames: Tensor, batch: Batch) -> Tensor:
-        """Scores of bodies' frames `[F, K]`; those of context count for nothing and may be zeros."""
+    def of_rows(self, model: Callable[..., Any], frames: Tensor, batch: Batch, whole: Tensor) -> Tensor:
+        """Scores of bodies' frames `[F, K]`; those that are not `whole` `[F]` count for nothing and may be zeros."""
         if not self.skip_context:
             return model(frames, batch.lengths)
-        rows = self.whole(batch).nonzero()[:, 0]
+        rows = whole.nonzero()[:, 0]
         each = model(frames, batch.lengths, rows)
         return each.new_zeros(len(frames), each.shape[1]).index_copy(0, rows, each)
 
-    def of_frames(self, each: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    def of_frames(self, each: Tensor, batch: Batch, whole: Tensor) -> tuple[Tensor, Tensor]:
         """Scores of bodies' frames `[F, K]` to those of frames `[N * longest, K]`, and the labels of these.
+
+        Only `whole` `[F]` rows have a label.
 
         The classifier is affine, so the mean of the bodies' scores is the score of their mean embedding.
         """
@@ -163,7 +166,7 @@ class DetectionTask:
         slot = torch.where(rows.valid, slot, slots)
         total = each.new_zeros(slots + 1, each.shape[1]).index_add(0, slot, each)
         bodies = each.new_zeros(slots + 1).index_add(0, slot, torch.ones_like(each[:, 0]))
-        label = torch.where(self.whole(batch), self.tables.label.index_select(0, batch.source), NO_LABEL)
+        label = torch.where(whole, self.tables.label.index_select(0, batch.source), NO_LABEL)
         empty = label.new_full((slots + 1,), NO_LABEL)
         labels = empty.scatter_reduce(0, slot, label, "amin", include_self=False)
         return (total / bodies.clamp(min=1)[:, None])[:-1], labels[:-1]

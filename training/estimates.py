@@ -8,22 +8,25 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from hitrs_fast.heads import DETECTION_DILATE
+from hitrs_fast.skeleton import LAYOUTS
+
 from .data.loader import LONGEST
 from .data.store import Store
 from .detection import DetectionRecipe, detection_recipe
 from .experiments import Run, Study
 from .jobs import PARALLEL
 from .prediction import PredictionRecipe, prediction_recipe
+from .presets import pretrain_recipe
 from .recognition import RecognitionRecipe, recognition_recipe
 
 # Frames a second of training on one CPU core (docs/evidence.md, docs/performance.md), where a clip begins at every 7th.
 RATE = {"small": 1000.0, "paper": 100.0}
 GPU_RATE = 160_000.0  # of the paper preset: a guess, half of the bound of docs/kernels.md
 EVERY_FRAME = 4.0  # times as dear: detection, in which a clip begins at every frame
-CONTEXT = 24  # frames around a piece of detection at 30 frames a second
+CONTEXT = 6 * DETECTION_DILATE  # frames around a piece of detection: its clips have 7
 WINDOW = 72  # frames that prediction sees and predicts at 30 frames a second
 OVERHEAD = 15.0  # seconds to start a command
-PRETRAINING = {"small": (3_000, 32), "paper": (30_000, 256)}  # steps, sequences in a batch
 
 
 class Sequences(NamedTuple):
@@ -49,10 +52,9 @@ def seconds_of(study: Study, planned: Run) -> float:
 
 def _pretraining_frames(words: dict[str, str], preset: str) -> float:
     training = training_sequences(words["--data"])
-    steps, batch = PRETRAINING[preset]
-    return (
-        float(words.get("--steps", steps)) * float(words.get("--batch-size", batch)) * training.frames / training.number
-    )
+    recipe = pretrain_recipe(preset, LAYOUTS["ntu25"])  # as long for every layout
+    sequences = float(words.get("--steps", recipe.steps)) * float(words.get("--batch-size", recipe.batch_size))
+    return sequences * training.frames / training.number
 
 
 def _tuning_frames(planned: Run, words: dict[str, str], preset: str) -> float:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from hitrs_fast import HiTRSConfig
 from hitrs_fast.skeleton import STREAMS
 
 from . import paper
@@ -18,7 +19,7 @@ from .grouping import USUAL_FPS, in_frames
 from .roles import Roles
 
 LEVELS = ("none", "F", "C", "V", "FC", "FV", "CV", "FCV")
-PRETRAINING_DILATE = 2  # at 30 frames a second
+PRETRAINING_DILATE = HiTRSConfig.dilate  # at 30 frames a second
 FRACTIONS = ("0.01", "0.05", "0.1", "1")
 
 

@@ -145,6 +145,5 @@ def score_streams(job: DetectionJob, model: FrameClassifier) -> FrameScores:
 
 def describe(job: DetectionJob, seed: int) -> dict[str, Any]:
     """What `run.json` holds."""
-    return job.record(
-        seed, classes=job.store.classes, fps=job.fps, dilate=job.dilate, grouping=vars(job.grouping)
-    )  # fmt: skip
+    more = {"classes": job.store.classes, "fps": job.fps, "dilate": job.dilate, "grouping": vars(job.grouping)}
+    return job.record(seed, **more)
