@@ -7,8 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-DECAYS = ("decoupled", "l2")
-
 
 @dataclass(frozen=True)
 class OptimConfig:

@@ -45,5 +45,3 @@ TABLE5 = _table(
     "map_a map_v", none="53.4 63.2", F="55.5 64.1", C="55.3 63.9", V="55.9 63.9", FC="55.6 65.1", FV="57.9 64.0",
     CV="56.3 64.0", FCV="58.4 66.3",
 )  # fmt: skip
-# Random initialisation against pre-training; the figure's bars are not printed as numbers, these follow from the text.
-FIGURE3 = _table("map_v mpjpe_mm", scratch_100="63.2 98.4", pretrained_100="66.3 85.6")

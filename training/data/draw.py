@@ -11,7 +11,6 @@ import numpy as np
 from hitrs_fast.skeleton import SkeletonLayout
 
 from .records import Sample
-from .synthetic import DemoReader
 
 COLOURS = {"left": "#2a7ab9", "right": "#d1602c", "": "#333333"}
 CELL = (0.84, 0.86)  # inches: one figure
@@ -42,20 +41,6 @@ def contact_sheet(
         axis = figure.add_axes((0, 1 - (row + 1) / len(samples), 1, 1 / len(samples)))
         _row(axis, sample, layout, frames_per_row, classes)
     figure.savefig(path)
-
-
-def demo_sheet(path: str | Path) -> None:
-    """The picture of the demo data in the documentation: of each action, the sample that shows most movement."""
-    reader = DemoReader()
-    best: dict[int, Sample] = {}
-    for sample in (s for s in reader if 75 <= s.frames <= 100):
-        best[sample.label] = max(sample, best.get(sample.label, sample), key=_movement)
-    contact_sheet([best[label] for label in sorted(best)], reader.source.layout, path, 10, reader.source.classes)
-
-
-def _movement(sample: Sample) -> float:
-    """How far the first body's joints move across the picture, in metres, summed."""
-    return float(np.ptp(sample.sequences[0].joints[..., :2], axis=0).sum())
 
 
 def _row(axis: Any, sample: Sample, layout: SkeletonLayout, columns: int, classes: Rows[str]) -> None:
