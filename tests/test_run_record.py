@@ -15,7 +15,7 @@ from run_cases import pretrained, tiny_models, tiny_store
 from training import runtime
 from training.data.records import DataError
 from training.data.store import Store
-from training.runtime import check_compiler, commit, environment, use_compile_cache
+from training.runtime import commit, environment, use_compiler
 from training.setup import sequence_names, write_json
 
 CPU = torch.device("cpu")
@@ -68,23 +68,27 @@ def test_a_run_that_goes_on_keeps_its_earlier_environments(tmp_path: Path, monke
 def test_a_missing_compiler_names_the_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(os, "environ", os.environ.copy())
     with pytest.raises(DataError, match=r"finds no g\+\+.*apt install g\+\+"):
-        check_compiler(CPU)
+        use_compiler(CPU, None)
     (tmp_path / "clang++").touch(0o755)
     with pytest.raises(DataError, match="variable CXX"):  # torch does not look for clang++ by itself
-        check_compiler(CPU)
+        use_compiler(CPU, None)
     monkeypatch.setenv("CXX", "clang++")
-    check_compiler(CPU)
+    use_compiler(CPU, None)
     monkeypatch.setenv("CXX", "nothing")
-    check_compiler(torch.device("cuda"))
+    use_compiler(torch.device("cuda"), None)
 
 
 def test_the_compile_cache_lies_beside_the_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
     monkeypatch.setattr(os, "environ", os.environ.copy())
-    use_compile_cache(tmp_path / "runs/one")
+    monkeypatch.chdir(tmp_path)
+    use_compiler(torch.device("cuda"), None)
+    assert os.environ.pop("TORCHINDUCTOR_CACHE_DIR") == str(tmp_path / "runs/.compile-cache")
+    use_compiler(torch.device("cuda"), Path("runs/one"))
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "runs/.compile-cache")
-    use_compile_cache(Path("elsewhere/one"))
+    use_compiler(torch.device("cuda"), Path("elsewhere/one"))
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "runs/.compile-cache")
 
 

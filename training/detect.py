@@ -22,7 +22,7 @@ from .metrics.segments import Grouping
 from .options import TuningOptions, check_tuning
 from .precision import precision_of, use_tf32
 from .ranks import check_alone
-from .runtime import check_compiler, keep_freed_memory, new_run_folder, pick_device, run, use_compile_cache
+from .runtime import keep_freed_memory, new_run_folder, pick_device, run, use_compiler
 from .samples import Parts, frames_for
 from .setup import above, at_least, check_classes, default_preset, run_record, run_seeds
 from .spotting import DetectionJob, run_seed, stream_parts
@@ -81,10 +81,8 @@ def detect(options: Options) -> None:
     check_lengths(store, parts, encoder, dilate)
     frames = frames_for(encoder, store, device, options.map_joints)
     if options.compile:
-        check_compiler(device)
+        use_compiler(device, options.run)
     folder = new_run_folder(options.run, "detect", options.resume)
-    if options.compile:
-        use_compile_cache(folder)
     log.info(
         "%s: %d training and %d test streams, %g frames/s, a clip's frames %d apart, preset %s, %s",
         *(store.path, parts.train.sum(), parts.test.sum(), fps, dilate, preset, device),

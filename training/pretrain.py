@@ -32,12 +32,11 @@ from .presets import PretrainRecipe, pretrain_recipe
 from .ranks import ALONE, Ranks, join
 from .resume import common_identity, flat
 from .runtime import (
-    check_compiler,
     demo_store,
     keep_freed_memory,
     new_run_folder,
     run,
-    use_compile_cache,
+    use_compiler,
 )
 from .setup import (
     above,
@@ -126,7 +125,7 @@ def pretrain(options: Options) -> None:
     if device.type == "cpu":
         keep_freed_memory()
     if options.compile:
-        check_compiler(device)
+        use_compiler(device, options.run)
     precision = precision_of(options.precision, device)
     use_tf32(options.tf32, device)
     store = Store.open(options.data or ranks.in_turn(demo_store))
@@ -136,8 +135,6 @@ def pretrain(options: Options) -> None:
     counts = len(train.chosen), len(validation.chosen)
     config = loop_config(options, recipe, store, train, common_identity(store, counts, device, precision, options))
     folder = ranks.from_first(lambda: new_run_folder(options.run, "pretrain", options.resume))
-    if options.compile:
-        use_compile_cache(folder)
     task = PretrainTask(recipe, options.weights, device, options.seed, precision, ranks)
     trainer = Trainer(task, train, validation, recipe.optim, config, folder, ranks)
     if options.resume:

@@ -19,13 +19,12 @@ from .protocols import RecognitionJob, run_seed, start_of
 from .ranks import ALONE, join
 from .recognition import RecognitionRecipe, recognition_recipe
 from .runtime import (
-    check_compiler,
     demo_store,
     keep_freed_memory,
     new_run_folder,
     pick_device,
     run,
-    use_compile_cache,
+    use_compiler,
 )
 from .samples import Labels, SampleLoaders, parts_of
 from .setup import at_least, check_classes, default_preset, run_seeds
@@ -92,10 +91,8 @@ def recognize(options: Options) -> None:
     if options.init is not None and options.protocol == "test":
         check_classes(options.init, store.classes)
     if options.compile:
-        check_compiler(device)
+        use_compiler(device, options.run)
     folder = ranks.from_first(lambda: new_run_folder(options.run, "recognize", options.resume))
-    if options.compile:
-        use_compile_cache(folder)
     log.info(
         "%s: %d training and %d test samples, %s, preset %s, %s",
         *(store.path, parts.train.sum(), parts.test.sum(), options.protocol, preset, device),

@@ -29,6 +29,7 @@ BAD_INPUT = 2
 INTERRUPTED = 130  # as shells report it
 CACHE_VARIABLE = "HITRS_FAST_CACHE"
 DEMO_STORE = "demo-1.zarr"  # the number goes up when the generator changes
+RUNS = Path("runs")
 CPU_INFO = Path("/proc/cpuinfo")
 PACKAGES = ("torch", "triton", "numpy", "zarr", "safetensors", "tyro", "huggingface-hub")
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
@@ -97,19 +98,19 @@ def set_allocator(mappings: int, trim_threshold: int) -> None:
         mallopt(M_TRIM_THRESHOLD, trim_threshold)
 
 
-def check_compiler(device: torch.device) -> None:
-    """torch.compile on a CPU needs a C++ compiler: say so before it fails deep inside."""
+def use_compiler(device: torch.device, run: Path | None) -> None:
+    """Compiled code goes beside the runs, unless TORCHINDUCTOR_CACHE_DIR says where: the next start finds it.
+
+    DataError on a CPU without a C++ compiler, which torch.compile needs there.
+    """
     compiler = os.environ.get("CXX") or ("cl" if os.name == "nt" else "g++")  # as torch looks for it
     if device.type == "cpu" and not shutil.which(compiler):
         raise DataError(
             f"--compile needs a C++ compiler and finds no {compiler}: install one (Debian and Ubuntu: apt install g++; "
             f"conda: conda install gxx), or name another in the variable CXX, or leave --compile out"
         )
-
-
-def use_compile_cache(run: Path) -> None:
-    """Compiled code goes beside the runs, unless TORCHINDUCTOR_CACHE_DIR says where: the next start finds it."""
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str((run.parent / ".compile-cache").resolve()))
+    runs = RUNS if run is None else run.parent
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str((runs / ".compile-cache").resolve()))
 
 
 def timed_warm_up(warm_up: Callable[[], None], sizes: int) -> None:
@@ -162,7 +163,7 @@ def new_run_folder(path: Path | None, command: str, resume: bool) -> Path:
     if path is None:
         if resume:
             raise DataError("--resume needs --run DIR, the run to go on with")
-        path = Path("runs") / f"{command}-{time.strftime('%Y%m%d-%H%M%S')}"
+        path = RUNS / f"{command}-{time.strftime('%Y%m%d-%H%M%S')}"
     if path.exists() and not resume:
         raise DataError(f"{path} exists already; give --resume to go on with it, or another --run")
     path.mkdir(parents=True, exist_ok=True)
