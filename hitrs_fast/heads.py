@@ -32,9 +32,12 @@ class FrameClassifier(HubHead):
         encoder: its window must be odd, so that a clip has a frame at its centre; else ValueError.
         classes: how many there are, background among them, or their names, which `class_names` then holds.
         dilate: frames from one frame of a clip to the next; 4 spans about a second at 30 frames a second.
+        dropout: on the clip embeddings, before the classifier.
     """
 
-    def __init__(self, encoder: HiTRS, classes: int | Sequence[str], dilate: int = DETECTION_DILATE) -> None:
+    def __init__(
+        self, encoder: HiTRS, classes: int | Sequence[str], dilate: int = DETECTION_DILATE, dropout: float = 0.0
+    ) -> None:
         if encoder.config.window % 2 == 0:
             raise ValueError(
                 f"the encoder's window is {encoder.config.window}; only an odd one has a frame at its centre"
@@ -43,11 +46,13 @@ class FrameClassifier(HubHead):
         self.encoder = encoder
         self.dilate = dilate
         count, self.class_names = _names(classes)
+        self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(encoder.config.widths[1], count)
 
     def options(self) -> dict[str, Any]:
         """What the constructor takes beside the encoder."""
-        return {"classes": self.class_names or self.classifier.out_features, "dilate": self.dilate}
+        classes = self.class_names or self.classifier.out_features
+        return {"classes": classes, "dilate": self.dilate, "dropout": self.dropout.p}
 
     def forward(self, frames: Tensor, lengths: Tensor, rows: Tensor | None = None) -> Tensor:
         """Logits `[F, classes]` of frames `[F, J, C]` (as `HiTRS.prepare` gives them) and lengths `[B]`.
@@ -57,7 +62,7 @@ class FrameClassifier(HubHead):
         """
         everywhere = Capacity(clips=frames.shape[0], longest=1)
         cut = {"stride": 1, "dilate": self.dilate, "capacity": everywhere, "only": rows}
-        return self.classifier(self.encoder(frames, lengths, levels="clip", **cut).clip)
+        return self.classifier(self.dropout(self.encoder(frames, lengths, levels="clip", **cut).clip))
 
 
 class Recognizer(HubHead):

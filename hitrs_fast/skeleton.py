@@ -71,6 +71,12 @@ class SkeletonLayout:
         return tuple(index[image] for image in images)
 
     @cached_property
+    def two_sided(self) -> bool:
+        """Whether joints have sides, and each has its `mirror` image."""
+        images = [_other_side(name) for name in self.joint_names]
+        return set(images) == set(self.joint_names) and images != list(self.joint_names)
+
+    @cached_property
     def sides(self) -> tuple[tuple[int, int], ...]:
         """Left and right hip, and left and right shoulder, of those that have such names."""
         index = {name: joint for joint, name in enumerate(self.joint_names)}

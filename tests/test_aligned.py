@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +113,27 @@ def test_frames_of_pieces_have_the_scores_of_whole_streams(
                 assert own[s] == labels[sample][frame]
                 seen[sample, frame] = True
     assert seen.mean() > 0.8 and seen[:, 0].any() and seen[:, -1].any()
+
+
+def test_labels_are_smoothed_and_embeddings_dropped_in_training_alone(tmp_path: Path) -> None:
+    store = Store.open(make(tmp_path, streams=2, frames=60))
+    frames = torch.from_numpy(store.read_frames())
+    encoder = hf.HiTRS(tiny_config(dropout=0.0))
+    tracks = tracks_of(store, frames, encoder.config.layout, False)
+    tables = FrameTables.of(store, tracks, frames.device)
+    plain = dataclasses.replace(detection_recipe("paper"), piece=20)
+
+    def losses(training: bool, **changes: float) -> float:
+        recipe = dataclasses.replace(plain, **changes)
+        torch.manual_seed(0)
+        task = DetectionTask(encoder, CLASSES, 2, tracks, tables, recipe, frames.device, torch.float32)
+        task.model.train(training)
+        data = AlignedLoader(frames, tracks, np.ones(2, bool), task.windows, 3, PLAIN, 0, task.longest)
+        seed_step(0, 0, 0, task.generator)
+        return task.losses(task.model, data.batch(data.plan(0), 0), training)["loss"].item()
+
+    assert losses(True) == losses(False) == losses(False, label_smoothing=0.5) == losses(False, dropout=0.5)
+    assert losses(True, label_smoothing=0.5) != losses(True) != losses(True, dropout=0.5)
 
 
 def scores(task: DetectionTask, store: Store, frames: torch.Tensor, sample: int) -> np.ndarray:

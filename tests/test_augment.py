@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
+from hitrs_fast import HiTRSConfig
+from hitrs_fast.clips import Windows
 from hitrs_fast.ragged import rows_of
-from hitrs_fast.skeleton import LAYOUTS, centre_on_hip, kept_in_place
-from training.data.augment import AugmentConfig, augment, rotations, subsets, transformed
+from hitrs_fast.skeleton import LAYOUTS, SkeletonLayout, centre_on_hip, kept_in_place
+from training.data.augment import AugmentConfig, augment, mirrored, rotations, subsets, transformed
+from training.data.loader import Loader
+from training.data.pipeline import model_frames
 
 LENGTHS = torch.tensor([30, 0, 1, 50])
 JOINTS = 9
@@ -58,6 +63,32 @@ def test_rotation_keeps_heights_and_distances() -> None:
     assert not torch.allclose(before, after)
     torch.testing.assert_close(before[..., 1], after[..., 1])
     torch.testing.assert_close(before.norm(dim=-1), after.norm(dim=-1))
+
+
+def test_a_mirrored_sequence_has_its_sides_and_its_first_axis_changed() -> None:
+    layout, lengths = LAYOUTS["kinect20"], torch.tensor([3] * 40)
+    frames = torch.rand(125, 20, 3) + 1
+    frames[120:] = frames[4, 7] = 0
+    out = mirrored(frames, rows_of(lengths, 125), 40, layout, torch.Generator().manual_seed(0), None)
+    image = frames[:, list(layout.mirror)] * torch.tensor([-1, 1, 1])
+    same = [torch.equal(out[i : i + 3], frames[i : i + 3]) for i in range(0, 120, 3)]
+    other = [torch.equal(out[i : i + 3], image[i : i + 3]) for i in range(0, 120, 3)]
+    assert all(a != b for a, b in zip(same, other, strict=True)) and 10 < sum(same) < 30
+    assert (out[120:] == 0).all() and (out[4, 11 if other[1] else 7] == 0).all()
+
+
+@pytest.mark.parametrize("sides", [True, False])
+def test_a_layout_without_sides_is_not_mirrored(sides: bool) -> None:
+    layout = LAYOUTS["kinect20"]
+    if not sides:
+        layout = SkeletonLayout("numbered", tuple(f"joint{j}" for j in range(20)), layout.parents, layout.hip)
+    augmentation = AugmentConfig(probability=0.0, mirror=True)
+    offsets = np.arange(0, 420, 20)
+    loader = Loader(torch.rand(400, 20, 3), offsets, np.arange(20), Windows(7, 7, 2), 20, augmentation, 0)
+    batch = loader.batch(loader.plan(0), 0)
+    config, generator = HiTRSConfig.small(layout), torch.Generator().manual_seed(0)
+    plain, out = (model_frames(batch, config, each, generator) for each in (None, augmentation))
+    assert torch.equal(plain, out) != sides
 
 
 def test_missing_joints_and_padding_stay_zero() -> None:

@@ -43,7 +43,7 @@ MODELS = {
     "encoder": encoder,
     "recognizer": lambda: hf.Recognizer(encoder(), NAMES, bodies=2),
     "numbered": lambda: hf.Recognizer(encoder(), 7),
-    "frames": lambda: hf.FrameClassifier(encoder(), NAMES, dilate=3),
+    "frames": lambda: hf.FrameClassifier(encoder(), NAMES, dilate=3, dropout=0.25),
     "motion": lambda: hf.MotionPredictor(encoder(), hidden=8, dropout=0.25),
 }
 

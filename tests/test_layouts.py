@@ -54,12 +54,14 @@ def test_bones_mirror_onto_bones(layout: SkeletonLayout):
 def test_mirror_of_a_known_order():
     assert KINECT20.mirror == (0, 1, 2, 3, 8, 9, 10, 11, 4, 5, 6, 7, 16, 17, 18, 19, 12, 13, 14, 15)
     assert SkeletonLayout("numbered", ("joint0", "joint1"), (-1, 0)).mirror == (0, 1)
+    assert KINECT20.two_sided and not SkeletonLayout("numbered", ("joint0", "joint1"), (-1, 0)).two_sided
 
 
 def test_a_side_without_the_other_is_refused():
     lone = SkeletonLayout("lone", ("hip", "hand_left"), (-1, 0))
     with pytest.raises(ValueError, match=r"layout 'lone' has a joint 'hand_left', but no 'hand_right' to mirror it"):
         _ = lone.mirror
+    assert not lone.two_sided
 
 
 def test_cmu38_is_the_left_side_first():

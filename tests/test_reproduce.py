@@ -200,7 +200,7 @@ def test_estimates_follow_the_frames_that_are_read(tmp_path: Path, monkeypatch) 
         "pretrain-a-joint-F": 600 * 32 * 40,
         "recognize-a-joint-none-1": 2 * 30 * 40_000,
         "recognize-a-joint-none-0.01": 2 * 300 * 32 * 40,
-        "detect-d-none": 2 * 4 * 15 * 40_000,
+        "detect-d-none": 2 * 4 * 40 * 40_000 * 4 / 28,
         "predict-p-none": 2 * 300 * 32 * 72,
         "fused-joint-bone-1": 0,
     }

@@ -49,7 +49,7 @@ class Options(GroupingOptions, TuningOptions):
     dilate: int | None = None
     """Frames from one frame of a clip to the next; the default is that of --test's detector, or 4/30 s."""
     batch_size: int | None = None
-    """Pieces of a recording in a batch; the default is the preset's (small 16 of 16 frames; others 4 of 64)."""
+    """Pieces of a recording in a batch; the default is the preset's (small 32 of 4 frames; others 4 of 64)."""
     compile: bool = False
     """Compile the model with torch.compile; it takes a minute or more before the first step."""
     live: str | None = None

@@ -44,6 +44,10 @@ class DetectionRecipe:
     """Whether an encoder that centres is made to keep bodies in place (`HiTRSConfig.in_place`)."""
     least_steps: int = 0
     """With few streams, more epochs are taken than `epochs`, up to so many steps."""
+    dropout: float = 0.0
+    """Of clip embeddings, before the classifier."""
+    label_smoothing: float = 0.0
+    """Part of a label that is spread over all classes."""
 
 
 def detection_recipe(preset: str) -> DetectionRecipe:
@@ -59,7 +63,16 @@ def detection_recipe(preset: str) -> DetectionRecipe:
     if preset == "authors":
         return DetectionRecipe(AugmentConfig.preset("authors"), OptimConfig(4e-4, milestones=constant), 4, 64, 5, 0.0)
     return DetectionRecipe(
-        AugmentConfig.preset("small"), OptimConfig(1e-3), 16, 16, 15, 0.1, in_place=True, least_steps=300
+        AugmentConfig(rotation=90.0, mirror=True),
+        OptimConfig(1e-3),
+        batch_size=32,
+        piece=4,
+        epochs=40,
+        warmup=0.1,
+        in_place=True,
+        least_steps=1000,
+        dropout=0.5,
+        label_smoothing=0.1,
     )
 
 
@@ -123,7 +136,7 @@ class DetectionTask:
         them waits for the device, so it is for a CPU and models that are not compiled."""
         self.precision, self.skip_context = precision, skip_context
         self.recipe, self.tables, self.origin = recipe, tables, tracks.origin
-        self.model = FrameClassifier(encoder, classes, dilate).to(device)
+        self.model = FrameClassifier(encoder, classes, dilate, recipe.dropout).to(device)
         self.windows = encoder.windows(1, dilate)
         # The first frame of a piece has lost its motion.
         self.context = self.windows.pad + (encoder.config.stream == "motion")
@@ -141,8 +154,9 @@ class DetectionTask:
             each = self.of_rows(model, frames, batch, whole).float()
         logits, labels = self.of_frames(each, batch, whole)
         counted = (labels != NO_LABEL).sum().clamp(min=1)
-        loss = fn.cross_entropy(logits, labels, ignore_index=NO_LABEL, reduction="sum") / counted
-        return {"loss": loss, "frame_acc": (logits.argmax(-1) == labels).sum() / counted}
+        smoothing = self.recipe.label_smoothing if training else 0.0
+        total = fn.cross_entropy(logits, labels, ignore_index=NO_LABEL, reduction="sum", label_smoothing=smoothing)
+        return {"loss": total / counted, "frame_acc": (logits.argmax(-1) == labels).sum() / counted}
 
     def of_rows(self, model: Callable[..., Any], frames: Tensor, batch: Batch, whole: Tensor) -> Tensor:
         """Scores of bodies' frames `[F, K]`; those that are not `whole` `[F]` count for nothing and may be zeros."""

@@ -23,8 +23,8 @@ from .recognition import RecognitionRecipe, recognition_recipe
 # Frames a second of training on one CPU core (docs/evidence.md, docs/performance.md), where a clip begins at every 7th.
 RATE = {"small": 1000.0, "paper": 100.0}
 GPU_RATE = 160_000.0  # of the paper preset: a guess, half of the bound of docs/kernels.md
-EVERY_FRAME = 4.0  # times as dear: detection, in which a clip begins at every frame
-CONTEXT = 6 * DETECTION_DILATE  # frames around a piece of detection: its clips have 7
+EVERY_FRAME = 4.0  # times as dear: detection, in which a clip begins at every frame that counts
+CONTEXT = 6 * DETECTION_DILATE  # frames around a piece of detection, in which none begins: its clips have 7
 WINDOW = 72  # frames that prediction sees and predicts at 30 frames a second
 OVERHEAD = 15.0  # seconds to start a command
 
@@ -60,6 +60,7 @@ def _pretraining_frames(words: dict[str, str], preset: str) -> float:
 def _tuning_frames(planned: Run, words: dict[str, str], preset: str) -> float:
     training = training_sequences(words["--data"])
     recipe: RecognitionRecipe | DetectionRecipe | PredictionRecipe
+    counted = 1.0
     match planned.command[0]:
         case "recognize":
             recipe, frames = recognition_recipe(preset, planned.init is not None), training.frames / training.number
@@ -67,12 +68,13 @@ def _tuning_frames(planned: Run, words: dict[str, str], preset: str) -> float:
                 return recipe.turns * float(words.get("--fraction", 1)) * training.frames
         case "detect":
             recipe = detection_recipe(preset)
-            frames = recipe.piece + CONTEXT
+            frames = recipe.piece
+            counted = recipe.piece / (recipe.piece + CONTEXT)
         case _:
             recipe, frames = prediction_recipe(preset), WINDOW
     least = 0.0 if "--epochs" in words else recipe.least_steps * recipe.batch_size * frames
     epochs = float(words.get("--epochs", recipe.epochs))
-    return max(least, epochs * float(words.get("--fraction", 1)) * training.frames)
+    return max(least, epochs * float(words.get("--fraction", 1)) * counted * training.frames)
 
 
 @functools.cache

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from hitrs_fast.config import PRESETS
 from hitrs_fast.ragged import Rows
-from hitrs_fast.skeleton import is_present
+from hitrs_fast.skeleton import SkeletonLayout, is_present
 
 from .share import Share, for_sequences
 
@@ -40,6 +40,8 @@ class AugmentConfig:
     """Whether noise draws new joints and offsets in every frame (the paper) or once for the sequence."""
     rotation: float = 0.0
     """Every sequence is turned about the vertical by up to so many degrees either way."""
+    mirror: bool = False
+    """Whether half of the sequences are mirrored; none of a layout whose joints' names do not tell both sides."""
 
     @classmethod
     def preset(cls, name: str) -> AugmentConfig:
@@ -75,6 +77,16 @@ def augment(
     if "noise" in chosen:
         frames = _add_noise(frames, raw, rows, chosen["noise"], config, generator, share)
     return _interpolate(frames, rows, augmented & interpolated, generator, share)
+
+
+def mirrored(
+    frames: Tensor, rows: Rows, sequences: int, layout: SkeletonLayout, generator: torch.Generator, share: Share | None
+) -> Tensor:
+    """frames `[F, J, C]`, half of the sequences as in a mirror; ValueError unless the layout is `two_sided`."""
+    chosen = for_sequences(lambda n: torch.rand(n, generator=generator, device=frames.device) < 0.5, sequences, share)
+    image = frames.index_select(1, torch.tensor(layout.mirror).to(frames.device, non_blocking=True))
+    image[..., 0].neg_()
+    return torch.where(chosen.index_select(0, rows.sequence)[:, None, None], image, frames)
 
 
 def transformed(frames: Tensor, matrix: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from hitrs_fast import HiTRSConfig, PretextBatch, PretextConfig
 from hitrs_fast.clips import Windows
 from hitrs_fast.skeleton import centre_on_hip, is_present, kept_in_place, stream_of
 
-from .augment import AugmentConfig, augment
+from .augment import AugmentConfig, augment, mirrored
 from .corrupt import draw_pretext
 from .loader import Batch
 
@@ -36,6 +36,8 @@ def model_frames(
     if augmentation is not None:
         which = batch.augmented, batch.interpolated
         frames = augment(frames, batch.frames, rows, *which, augmentation, generator, batch.share)
+        if augmentation.mirror and config.layout.two_sided:
+            frames = mirrored(frames, rows, len(batch.lengths), config.layout, generator, batch.share)
     return stream_of(frames, rows.position == 0, config.layout, config.stream)
 
 
