@@ -12,7 +12,7 @@ import numpy as np
 
 from hitrs_fast.skeleton import NTU25
 
-from .body import JOINT, Body, skeleton
+from .body import Body, skeleton
 from .motions import ACTIONS
 from .poses import Action, perform
 from .records import DataError, Sample, Sequence, Source
@@ -26,15 +26,10 @@ FIRST_BODY = 72057594037927936  # 2**56; Kinect's ids lie close to it, and float
 NOISE_AT = {"tip": 2.2, "thumb": 2.2, "hand": 1.6, "foot": 1.6, "wrist": 1.3, "ankle": 1.3}  # that of the trunk is 1
 
 
-def _opposite(name: str) -> str:
-    return name.replace("left", "right") if "left" in name else name.replace("right", "left")
-
-
 def _unsteadiness(name: str) -> float:
     return next((factor for part, factor in NOISE_AT.items() if part in name), 1.0)
 
 
-MIRROR = [JOINT[_opposite(name)] for name in NTU25.joint_names]
 NOISE = np.array([_unsteadiness(name) for name in NTU25.joint_names])
 
 
@@ -124,7 +119,7 @@ def _manner(seed: int, subject: int) -> tuple[float, int]:
 
 def mirrored(track: np.ndarray) -> np.ndarray:
     """The track `[T, J, 3]` in the body frame with left and right exchanged."""
-    return track[:, MIRROR] * [-1.0, 1.0, 1.0]
+    return track[:, list(NTU25.mirror)] * [-1.0, 1.0, 1.0]
 
 
 def _face_to_face(tracks: list[np.ndarray], distance: float) -> list[np.ndarray]:
