@@ -5,6 +5,7 @@ Shape legend: T_total frames of the store, F frames of a batch, B tracks, N piec
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -63,7 +64,7 @@ def detection_recipe(preset: str) -> DetectionRecipe:
     if preset == "authors":
         return DetectionRecipe(AugmentConfig.preset("authors"), OptimConfig(4e-4, milestones=constant), 4, 64, 5, 0.0)
     return DetectionRecipe(
-        AugmentConfig(rotation=90.0, mirror=True),
+        dataclasses.replace(AugmentConfig.preset("small"), mirror=True),
         OptimConfig(1e-3),
         batch_size=32,
         piece=4,

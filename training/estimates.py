@@ -24,7 +24,7 @@ from .recognition import RecognitionRecipe, recognition_recipe
 RATE = {"small": 1000.0, "paper": 100.0}
 GPU_RATE = 160_000.0  # of the paper preset: a guess, half of the bound of docs/kernels.md
 EVERY_FRAME = 4.0  # times as dear: detection, in which a clip begins at every frame that counts
-CONTEXT = 6 * DETECTION_DILATE  # frames around a piece of detection, in which none begins: its clips have 7
+CONTEXT = 6 * DETECTION_DILATE  # frames around a piece of detection, whose clips do not count: a clip has 7
 WINDOW = 72  # frames that prediction sees and predicts at 30 frames a second
 OVERHEAD = 15.0  # seconds to start a command
 
