@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from helpers import layout
+import torch
+from helpers import layout, tiny_config
 
+import hitrs_fast as hf
+from training import detect
 from training.data.records import Sample, Sequence, Source
 from training.data.writer import write_store
 
@@ -62,3 +65,17 @@ def make(folder: Path, **options: object) -> Path:
     path = folder / "streams.zarr"
     write_store(path, StreamReader(**options))  # type: ignore[arg-type]
     return path
+
+
+def encoder(folder: Path) -> Path:
+    """The encoder of a small run, which moves as the motion stream does."""
+    torch.manual_seed(0)
+    hf.HiTRS(tiny_config(stream="motion", center=True, dropout=0.0)).save_pretrained(folder)
+    return folder
+
+
+def detector(store: Path, init: Path, folder: Path) -> Path:
+    """A detector that has learnt."""
+    how = ["--device", "cpu", "--epochs", "40", "--lr", "0.02", "--batch-size", "8"]
+    detect.main(["--data", str(store), "--init", str(init), "--run", str(folder), *how])
+    return folder

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from helpers import tiny_config
-from stream_cases import CLASSES, StreamReader, make, stream
+from stream_cases import StreamReader, detector, encoder, make, stream
 
 import hitrs_fast as hf
-from training import detect, evaluate, live, pretrain
+from training import detect, evaluate, pretrain
 from training.checkpoint import load_checkpoint
 from training.data.store import Store
 from training.data.writer import write_store
@@ -25,7 +22,7 @@ from training.grouping import GroupingOptions, grouping_of
 from training.metrics.pku_text import read_segments
 from training.metrics.segments import GROUPINGS, Segments
 
-SAME = ("map_a", "map_v", "map_a_present", "map_a_voc", "ap", "ap_2d", "f1")
+SAME = ("map_a", "map_v", "map_a_present", "map_a_voc", "ap", "ap_2d", "f1", "edit", "f1_10", "f1_25", "f1_50")
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +34,7 @@ def store(tmp_path_factory) -> Path:
 def tiny(tmp_path_factory) -> Path:
     """The encoder of a small run, which moves as the motion stream does."""
     folder = tmp_path_factory.mktemp("tiny") / "encoder"
-    torch.manual_seed(0)
-    hf.HiTRS(tiny_config(stream="motion", center=True, dropout=0.0)).save_pretrained(folder)
-    return folder
+    return encoder(folder)
 
 
 def run(store: Path, folder: Path, *options: str) -> None:
@@ -56,9 +51,7 @@ def last_line(text: str) -> dict:
 
 @pytest.fixture(scope="module")
 def finished(store, tiny, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("runs") / "whole"
-    run(store, folder, "--init", str(tiny), "--epochs", "40", "--lr", "0.02", "--batch-size", "8")
-    return folder
+    return detector(store, tiny, tmp_path_factory.mktemp("runs") / "whole")
 
 
 def test_it_learns_and_says_so(store: Path, finished: Path) -> None:
@@ -124,6 +117,19 @@ def test_what_does_not_match_is_not_fused(finished: Path, tmp_path: Path, capsys
         with pytest.raises(SystemExit) as stop:
             evaluate.main(["fuse-frames", str(finished), str(tmp_path / "other.npz")])
         assert stop.value.code == 2 and f"has other {key}" in capsys.readouterr().err
+    wrong = scores.segments.copy()
+    wrong[0, 0] = 99
+    for key, value, message in (
+        ("segments", wrong, "is in no recording"),
+        ("segments", wrong[:, :2], "not [S, 4]"),
+        ("lengths", scores.lengths[1:], "do not fit together"),
+        ("fps", np.array(math.nan), "nan frames a second"),
+        ("grouping", np.array("{}"), "does not say how its segments were made"),
+    ):
+        np.savez(tmp_path / "other.npz", **scores._replace(**{key: value})._asdict())
+        with pytest.raises(SystemExit) as stop:
+            evaluate.main(["fuse-frames", str(tmp_path / "other.npz")])
+        assert stop.value.code == 2 and message in capsys.readouterr().err
     (tmp_path / "other.npz").write_bytes((finished / "scores.npz").read_bytes()[:500])
     for path, message in {tmp_path / "other.npz": "damaged", tmp_path / "none": "no frame scores"}.items():
         with pytest.raises(SystemExit) as stop:
@@ -136,107 +142,6 @@ def test_a_detector_is_tested_as_it_is(store: Path, finished: Path, tmp_path: Pa
     a, b = (read_frame_scores(folder) for folder in (finished, tmp_path / "same"))
     np.testing.assert_allclose(a.probabilities, b.probabilities, atol=1e-6)
     assert {n: figures(finished)[n] for n in SAME} == {n: figures(tmp_path / "same")[n] for n in SAME}
-
-
-def lines_of(sample: int, **more: object) -> list[str]:
-    """A stream's frames as JSON lines: bodies that are hidden are left out."""
-    recording = stream(sample, 150)
-    lines = []
-    for number in range(recording.frames):
-        bodies = {
-            f"body {s.body}": s.joints[number - s.first_frame].tolist()
-            for s in recording.sequences
-            if s.first_frame <= number < s.first_frame + len(s.joints) and s.joints[number - s.first_frame].any()
-        }
-        lines.append(json.dumps({"bodies": bodies, **more}))
-    return lines
-
-
-def watch(lines: list[str], folder: Path, run_folder: Path, capsys, *options: str) -> tuple[list[dict], dict, str]:
-    file = folder / "lines.jsonl"
-    file.write_bytes("\n".join(lines).encode("utf-8", "surrogateescape"))
-    detect.main(["--live", str(file), "--init", str(run_folder), "--device", "cpu", *options])
-    printed = capsys.readouterr()
-    *found, counts = [json.loads(line) for line in printed.out.splitlines()]
-    return found, counts, printed.err
-
-
-@pytest.mark.parametrize("sample", [3, 5])
-def test_live_finds_what_whole_streams_have(finished: Path, tmp_path: Path, capsys, sample: int) -> None:
-    found, counts, _ = watch(lines_of(sample), tmp_path, finished, capsys)
-    expected = read_segments(finished / "detections" / f"s{sample}.txt", 2, scored=True)
-    found.sort(key=lambda f: (f["first"], f["end"]))
-    for key in ("label", "first", "end"):
-        assert [f[key] for f in found] == getattr(expected, key).tolist()
-    np.testing.assert_allclose([f["score"] for f in found], expected.score, atol=2e-5)
-    assert [f["action"] for f in found] == [CLASSES[label] for label in expected.label]
-    assert found[0]["seconds"] == [found[0]["first"] / 8, found[0]["end"] / 8]
-    assert counts["frames"] == 150 == counts["lines"] and counts["detections"] == len(found) > 3
-    assert not any(counts["skipped"].values())
-
-
-def test_live_skips_and_counts_what_is_no_frame(finished: Path, tmp_path: Path, capsys, caplog) -> None:
-    good = [json.loads(line) for line in lines_of(3)]
-    for number, frame in enumerate(good):
-        frame["time"] = number / 8
-    pose = good[0]["bodies"]["body 1"]
-    nan = json.dumps({"time": 20.1, "bodies": [np.full((5, 3), np.nan).tolist()]})
-    bad = [
-        json.dumps(good[9])[:100],
-        "[1, 2]",
-        "[" * 100000,
-        "\udcff\udcfe",
-        "x" * live.LONGEST_LINE + "x",
-        '{"bodies": 3}',
-        '{"bodies": [[[1, "2", 3]]]}',
-        '{"bodies": [[[1, 2], [3]]]}',
-        '{"bodies": [[[1' + "0" * 400 + ", 2, 3]]]}",
-        '{"bodies": [], "number": 1.5}',
-        '{"bodies": [], "number": true}',
-        '{"bodies": [], "time": "soon"}',
-        '{"bodies": [], "time": 1' + "0" * 400 + "}",
-        json.dumps({"bodies": [pose[:3]]}),
-        json.dumps({"bodies": [], "time": 1, "number": 1}),
-    ]
-    backward = [json.dumps({"time": t, "bodies": [pose]}) for t in (3.0, -1.0, math.nan, math.inf, 1e308)]
-    clean, _, _ = watch([json.dumps(frame) for frame in good], tmp_path, finished, capsys)
-    lines = [json.dumps(frame) for frame in good[:60]] + bad + backward + [json.dumps(f) for f in good[60:]] + ["", nan]
-    found, counts, _ = watch(lines, tmp_path, finished, capsys)
-    assert found == clean and counts["frames"] == 151
-    assert counts["skipped"] == {"malformed": len(bad), "late": len(backward), "not_finite": 1, "no_hip": 0}
-    assert (
-        f"skipped {len(bad)} lines that are no frame" in caplog.text and "line 61 is not JSON, or is cut" in caplog.text
-    )
-
-
-def test_live_warns_of_a_rate_that_does_not_fit_and_of_too_few_frames(finished, tmp_path, capsys, caplog) -> None:
-    slow = [json.dumps(json.loads(line) | {"time": n / 4}) for n, line in enumerate(lines_of(3))]
-    watch(slow, tmp_path, finished, capsys)
-    assert "150 frames came in the time of 299; the detector was trained at 8" in caplog.text
-    watch(lines_of(3)[:4], tmp_path, finished, capsys)
-    assert "has 4 frames, fewer than a window's 7" in caplog.text
-
-
-def test_live_reads_stdin(finished: Path, capsys, monkeypatch) -> None:
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\n".join(lines_of(3)).encode())))
-    detect.main(["--live", "-", "--init", str(finished), "--device", "cpu", "--min-length", "200"])
-    assert last_line(capsys.readouterr().out) | {"skipped": 0} == {
-        "lines": 150, "frames": 150, "scored": 150, "detections": 0, "skipped": 0
-    }  # fmt: skip
-
-
-def test_live_without_what_it_needs(finished: Path, tiny: Path, tmp_path: Path, capsys) -> None:
-    (tmp_path / "none.jsonl").write_text("x\n\n")
-    file = str(tmp_path / "none.jsonl")
-    for options, message in {
-        (file,): "--init RUN", (file, "--init", str(tiny)): "not a finished run of training.detect",
-        (file, "--init", str(finished)): "none of its 2 lines is a frame: line 1 is not JSON",
-        (str(tmp_path / "absent"), "--init", str(finished)): "No such file",
-        (file, "--init", str(finished), "--method", "windows"): "need the whole stream",
-    }.items():  # fmt: skip
-        with pytest.raises(SystemExit) as stop:
-            detect.main(["--device", "cpu", "--live", *options])
-        assert stop.value.code == 2 and message in capsys.readouterr().err
 
 
 def test_resume_is_bit_for_bit(store: Path, tiny: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from .data.records import DataError
 from .data.store import Store
 from .detection import detection_recipe, frame_labels
 from .grouping import GroupingOptions, grouping_of, in_frames
+from .live import watch
 from .metrics.segments import Grouping
 from .options import TuningOptions, check_tuning
 from .precision import precision_of, use_tf32
@@ -54,7 +56,7 @@ class Options(GroupingOptions, TuningOptions):
     """Compile the model with torch.compile; it takes a minute or more before the first step."""
     live: str | None = None
     """FILE of frames as JSON lines, or - for stdin (docs/online.md): print what the detector of --init finds, as JSON
-    lines. Of the other options, only those of segments and --device count."""
+    lines. Beside it, only the options of segments and --device may be given."""
 
 
 def detect(options: Options) -> None:
@@ -134,14 +136,19 @@ def detector_record(folder: Path | None, store: Store, fps: float) -> dict[str, 
     return record
 
 
+def watch_live(options: Options) -> None:
+    used = {"live", "init", "device"} | {field.name for field in dataclasses.fields(GroupingOptions)}
+    for field in dataclasses.fields(options):
+        if field.name not in used and getattr(options, field.name) != field.default:
+            raise DataError(
+                f"--live does not use --{field.name.replace('_', '-')}: the detector is as it is; leave it out"
+            )
+    watch(options.live or "", options.init, options, pick_device(options.device))
+
+
 def main(args: Sequence[str] | None = None) -> None:
     options = tyro.cli(Options, prog="python -m training.detect", args=args, config=(tyro.conf.FlagCreatePairsOff,))
-    if options.live is not None:
-        from .live import watch
-
-        run(lambda: watch(options.live, options.init, options, pick_device(options.device)))  # type: ignore[arg-type]
-    else:
-        run(lambda: detect(options))
+    run(lambda: detect(options) if options.live is None else watch_live(options))
 
 
 if __name__ == "__main__":

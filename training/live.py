@@ -2,7 +2,7 @@
 
 A line is a frame, a JSON object: `bodies` is a list of poses, or an object of poses by the body's id, each a list of
 joints of coordinates in metres; `number` or `time` (in seconds) say when, and without them it is the next frame. Other
-keys are not read. What is no such line is skipped and counted.
+keys are not read. What is no such line is skipped and counted, and was a frame to the numbers of those after it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +30,12 @@ from .metrics.segments import Grouping
 from .setup import load_heads, read_encoder, run_record
 
 LONGEST_LINE = 1 << 22  # bytes: some thousand bodies
+LARGEST_NUMBER = 2**53  # beyond it a number of frames is no exact time
+FAULTS = {  # of `Skipped`
+    "late": "has a time that is none, or not after the one before",
+    "not_finite": "has a pose with nan or infinite coordinates",
+    "no_hip": "has a pose before the first hip",
+}
 RATE = 0.2  # part of the frames by which a stream may be slower or faster than the detector's rate without a warning
 log = logging.getLogger(__name__)
 
@@ -39,31 +47,66 @@ class Frame(NamedTuple):
 
 
 class Lines:
-    """The frames of a file of lines, one after another; `malformed` counts the lines that are none."""
+    """The frames of a file of lines, one after another, None for a line that is none; `malformed` counts those.
+
+    Within `with`, SIGINT and SIGTERM are the end of the file: at once while a line is awaited, else after the one at
+    hand, so that no frame is half taken. A second one interrupts.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self.count = self.malformed = 0
         self.first_fault = ""
+        self._waits = self._ended = False
 
-    def __iter__(self) -> Iterator[Frame]:
-        while line := self._file.readline(LONGEST_LINE):
+    def __enter__(self) -> Lines:
+        self._former = {which: signal.signal(which, self._end) for which in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for which, handler in self._former.items():
+            signal.signal(which, handler)
+
+    def _end(self, *_: object) -> None:
+        interrupts, self._ended = self._waits or self._ended, True
+        if interrupts:
+            raise KeyboardInterrupt
+
+    def __iter__(self) -> Iterator[Frame | None]:
+        while line := self._next():
             self.count += 1
             if len(line) == LONGEST_LINE and not line.endswith(b"\n"):
-                while (rest := self._file.readline(LONGEST_LINE)) and not rest.endswith(b"\n"):
+                while (rest := self._next()) and not rest.endswith(b"\n"):
                     pass
                 self.refuse("is too long")
+                yield None
             elif line.strip():
                 try:
                     frame = frame_of(line)
                 except (ValueError, RecursionError) as error:
                     self.refuse(str(error))
+                    yield None
                 else:
                     yield frame
 
+    def _next(self) -> bytes:
+        if self._ended:
+            return b""
+        try:
+            self._waits = True
+            return self._file.readline(LONGEST_LINE)
+        except KeyboardInterrupt:
+            return b""
+        finally:
+            self._waits = False
+
     def refuse(self, why: str) -> None:
-        """Counts the newest line."""
+        """Counts the newest line as none."""
         self.malformed += 1
+        self.blame(why)
+
+    def blame(self, why: str) -> None:
+        """The first line at fault is told at the end."""
         self.first_fault = self.first_fault or f"line {self.count} {why}"
 
 
@@ -78,6 +121,8 @@ def frame_of(line: bytes) -> Frame:
     number, time = content.get("number"), content.get("time")
     if number is not None and type(number) is not int:
         raise ValueError(f"has the number {number!r}, which is no whole number")
+    if number is not None and abs(number) > LARGEST_NUMBER:
+        raise ValueError("has a number beyond all streams")
     if time is not None and type(time) not in (int, float):
         raise ValueError(f"has the time {time!r}, which is no number")
     try:
@@ -104,32 +149,63 @@ class Watch:
 
     def __init__(self, model: FrameClassifier, classes: list[str], fps: float, grouping: Grouping) -> None:
         self.detector = Detector(model, fps)
-        self.segments = OngoingSegments(grouping, len(classes))
-        self.classes, self.fps = classes, fps
+        self.classes, self.fps, self._grouping = classes, fps, grouping
         self.frames = self.scored = self.found = 0
-        self._first = self._last = 0  # frame numbers
+        self.span = 0
+        """Frames that the stream had time for at the detector's rate, without its gaps of over a second."""
+        self._missed = 0  # lines since the newest frame that were none
+        self._begin()
+
+    def _begin(self) -> None:
+        self.segments = OngoingSegments(self._grouping, len(self.classes))
+        self._last: int | None = None  # number of the newest frame
+        self._late: tuple[float, float] | None = None  # seconds: times of the first and the newest of late frames
 
     def push(self, frame: Frame) -> list[dict[str, Any]]:
         """The detections that end with this frame. ValueError for poses that do not fit the model."""
+        bodies, number, time = frame
+        if number is None and time is None and self._last is not None:
+            number = self._last + 1 + self._missed
         late = self.detector.skipped.late
-        scores = self.detector.push(*frame)
+        scores = self.detector.push(bodies, number, time)
         if self.detector.skipped.late > late:
-            return []
-        self._last = self.detector.newest  # type: ignore[assignment]  # a frame has come
-        if not self.frames:
-            self._first = self._last
-            self.segments.begin(self._first)
+            return self._restart() if self._is_set_back(number, time) else []
+        newest: int = self.detector.newest  # type: ignore[assignment]  # a frame has come
+        if self._last is None:
+            self.segments.begin(newest)
+        step = 1 if self._last is None else newest - self._last
+        self.span += step if step <= self.fps else 1
+        self._last, self._missed, self._late = newest, 0, None
         self.frames += 1
         return self._told(scores)
 
+    def miss(self) -> None:
+        """A line was no frame; where frames have neither number nor time, it keeps its place."""
+        self._missed += 1
+
     def finish(self) -> list[dict[str, Any]]:
         found = self._told(self.detector.flush())
-        return found + self._described([*self.segments.skip_to(self._last + 1), *self.segments.finish()])
+        rest = [] if self._last is None else self.segments.skip_to(self._last + 1)
+        return found + self._described([*rest, *self.segments.finish()])
 
-    @property
-    def span(self) -> int:
-        """Frames from the first to the last, at the detector's rate."""
-        return self._last - self._first + 1 if self.frames else 0
+    def _is_set_back(self, number: int | None, time: float | None) -> bool:
+        """Whether the frames left out since the newest one are a stream of their own, of more than a second by now."""
+        now = time if number is None else number / self.fps
+        if now is None or not math.isfinite(now):
+            return False
+        goes_on = self._late is not None and 0 <= now - self._late[1] <= 1
+        self._late = (self._late[0] if goes_on else now, now)  # type: ignore[index]
+        return now - self._late[0] > 1
+
+    def _restart(self) -> list[dict[str, Any]]:
+        log.warning(
+            "the frames of a second all came with times before frame %d's: its time was wrong, or the clock was set "
+            "back; the stream ends there for the detector, and another begins",
+            self._last,
+        )
+        found = self.finish()
+        self._begin()
+        return found
 
     def _told(self, scores: list[Detection]) -> list[dict[str, Any]]:
         self.scored += len(scores)
@@ -159,21 +235,31 @@ def watch(where: str, run: Path | None, options: GroupingOptions, device: torch.
     grouping = grouping_of(options, record["fps"], Grouping(**record["grouping"]))
     watching = Watch(model, record["classes"], record["fps"], grouping)
     file: Any = contextlib.nullcontext(sys.stdin.buffer) if where == "-" else open(where, "rb")  # noqa: SIM115
-    with file as stream:
-        lines = Lines(stream)
+    with file as stream, Lines(stream) as lines:
         for frame in lines:
-            try:
-                found = watching.push(frame)
-            except ValueError as error:
-                lines.refuse(str(error))
-            else:
-                show(found)
-    show(watching.finish())
+            take(frame, lines, watching)
+        show(watching.finish())
     if not watching.frames:
         raise DataError(
             f"{where}: none of its {lines.count} lines is a frame{lines.first_fault and ': '}{lines.first_fault}"
         )
     report(where, watching, lines)
+
+
+def take(frame: Frame | None, lines: Lines, watching: Watch) -> None:
+    """Shows what the newest line ends, and notes what is wrong with it."""
+    if frame is None:
+        watching.miss()
+        return
+    before = dict(vars(watching.detector.skipped))
+    try:
+        show(watching.push(frame))
+    except ValueError as error:
+        lines.refuse(str(error))
+        watching.miss()
+    for name, count in vars(watching.detector.skipped).items():
+        if count > before[name]:
+            lines.blame(FAULTS[name])
 
 
 def show(found: list[dict[str, Any]]) -> None:

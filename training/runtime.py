@@ -26,7 +26,7 @@ import hitrs_fast
 from .data.records import DataError
 
 BAD_INPUT = 2
-INTERRUPTED = 130  # as shells report it
+INTERRUPTED, READER_LEFT = 130, 141  # as shells report SIGINT and SIGPIPE
 CACHE_VARIABLE = "HITRS_FAST_CACHE"
 DEMO_STORE = "demo-1.zarr"  # the number goes up when the generator changes
 RUNS = Path("runs")
@@ -51,6 +51,9 @@ def run(main: Callable[[], None]) -> None:
     except Stopped as stop:
         if stop.args:
             print(stop, file=sys.stderr)
+    except BrokenPipeError:  # whoever read stdout has left, as `| head` does; the rest, written at exit, goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        raise SystemExit(READER_LEFT) from None
     except (DataError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(BAD_INPUT) from None

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import logging
+import math
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -46,8 +47,8 @@ def default_preset(device: torch.device) -> str:
 
 def above(option: str, value: float | None, limit: float) -> None:
     """DataError unless the value of `--option` is above the limit, or not given."""
-    if value is not None and value <= limit:
-        raise DataError(f"--{option} is {value}; it must be above {limit}")
+    if value is not None and not limit < value < math.inf:
+        raise DataError(f"--{option} is {value}; it must be a number above {limit}")
 
 
 def at_least(option: str, value: float | None, least: float) -> None:
@@ -110,8 +111,11 @@ def write_metrics(folder: Path, result: dict[str, Any], model: nn.Module) -> Non
 
 
 def load_heads(model: nn.Module, folder: Path) -> None:
-    """The heads that `save_model` has written, into a model with the same ones."""
-    model.load_state_dict(load_file(folder / HEADS), strict=False)
+    """The heads that `save_model` has written, into a model with the same ones. DataError for a damaged file."""
+    try:
+        model.load_state_dict(load_file(folder / HEADS), strict=False)
+    except (SafetensorError, RuntimeError) as error:
+        raise DataError(f"{folder / HEADS}: is damaged, or of another model ({error})") from error
 
 
 def record_of(command: str, options: Any, recipe: Any, store: Store, device: torch.device) -> dict[str, Any]:
