@@ -58,6 +58,11 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
             "labelled": 3,
             "detected": 3,
             "overlap": 0.5,
+            # Painted: 1 3 3 against 1 2, which are two edits of three, and nothing against 1.
+            "edit": 1 / 6,
+            "f1_10": 1 / 3,
+            "f1_25": 1 / 3,
+            "f1_50": 1 / 3,
         }
     )
     lines = [line.split() for line in err.splitlines()]
@@ -82,9 +87,29 @@ def test_a_split_leaves_training_labels_aside(tmp_path: Path, capsys: pytest.Cap
     assert (code, out) == (2, "") and "0002-L" in err and "--split" in err
     code, out, _ = call(capsys, *args, "--split", split)
     assert code == 0 and json.loads(out)["recordings"] == 1
-    split.write_text("Training videos:\n0003-L\n")
+    split.write_text("Training videos:\n0009-L\n\nValidation videos:\n0003-L\n")
+    code, out, err = call(capsys, *args, "--split", split)
+    assert (code, out) == (2, "") and "cross-subject.txt: does not name 0002-L" in err
+    split.write_text("Training videos:\n0003-L\n\nValidation videos:\n0002-L\n")
     code, out, err = call(capsys, *args, "--split", split)
     assert (code, out) == (2, "") and "0003-L" in err and "cross-subject.txt" in err
+
+
+def test_test_recordings_without_labels_are_told(tmp_path: Path, capsys, caplog) -> None:
+    split = tmp_path / "cross-subject.txt"
+    split.write_text("Training videos:\n\nValidation videos:\na, b, c\n".replace("\n\n", "\nz\n"))
+    code, _, _ = call(capsys, *folders(tmp_path, {"a": LABELS}, {"a": ""}), "--split", split)
+    assert code == 0 and "has no labels of b, a test recording of" in caplog.text and "of 1 others" in caplog.text
+
+
+def test_segments_count_as_they_are_painted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As MS-TCN scores frames. The sure one hides the other, but for frames 51 to 100 of it; frames may be many."""
+    pred = "\ufeff2,1,100,0.2\n1,1,50,0.9\n2,2000000000,2000000100,0.5\n"
+    args = folders(tmp_path, {"a": "1,1,50\n2,51,100\n2,2000000000,2000000100\n"}, {"a": pred})
+    code, out, err = call(capsys, *args)
+    found = json.loads(out)
+    assert code == 0 and [found[key] for key in ("edit", "f1_10", "f1_25", "f1_50")] == [1, 1, 1, 1]
+    assert "edit 100.00%, f1_10 100.00%" in err
 
 
 @pytest.mark.parametrize(
@@ -112,6 +137,8 @@ def test_a_split_leaves_training_labels_aside(tmp_path: Path, capsys: pytest.Cap
         ({}, {"a": ""}, (), "there is no *.txt"),
         ({"a": LABELS}, {"a": ""}, ("--overlap", 0), "overlap is 0"),
         ({"a": LABELS}, {"a": ""}, ("--split", "no-such-file"), "no-such-file"),
+        ({"a": LABELS}, {"a": ""}, ("--classes", 0), "--classes is 0; it must be 1 to"),
+        ({"a": LABELS}, {"a": ""}, ("--classes", 10**12), "it must be 1 to"),
     ],
 )
 def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str], truth, pred, options, message: str) -> None:

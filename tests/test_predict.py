@@ -117,6 +117,9 @@ def test_what_does_not_do_is_said(store: Path, tmp_path: Path, capsys) -> None:
     cases = [
         (store, ("--observed", "60"), "no training sequence of the split s has the 64 frames"),
         (store, ("--fps", "30"), "has 10 frames a second"),
+        (store, ("--fps", "nan"), "--fps is nan; it must be a number above 0"),
+        (store, ("--lr", "nan"), "--lr is nan"),
+        (store, ("--epochs", "inf"), "--epochs is inf"),
         (store, ("--fraction", "0"), "--fraction is 0"),
         (store, ("--observed", "1"), "--observed is 1"),
         (other, ("--init", str(tmp_path / "pre")), "layout"),
@@ -126,6 +129,9 @@ def test_what_does_not_do_is_said(store: Path, tmp_path: Path, capsys) -> None:
         with pytest.raises(SystemExit) as stop:
             run(data, tmp_path / "no", *options)
         assert stop.value.code == 2 and message in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop:
+        run(store, tmp_path / "diverged", "--lr", "1e30", "--epochs", "3")
+    assert stop.value.code == 2 and "the training diverged (try a lower --lr)" in capsys.readouterr().err
     assert not (tmp_path / "no").exists()
 
 
@@ -148,6 +154,9 @@ def test_errors_are_means_of_counted_joints_in_mm() -> None:
     assert found["mpjpe_mm"] == pytest.approx(6.5) and found["mpjpe_80ms_mm"] == pytest.approx(2)
     assert found["mpjpe_160ms_mm"] == pytest.approx(5) and found["mpjpe_400ms_mm"] == pytest.approx(12)
     assert window_errors(joint_errors(predicted, truth), counted) == pytest.approx([6.5])
+    at = {"mpjpe_80ms_mm", "mpjpe_160ms_mm", "mpjpe_320ms_mm", "mpjpe_400ms_mm"}
+    for fps, near in {10.0: at, 7.0: at - {"mpjpe_80ms_mm"}, 1.0: set()}.items():
+        assert mpjpe(joint_errors(predicted, truth), counted, fps).keys() == {"mpjpe_mm"} | near, fps
 
 
 def test_trajectories_start_from_the_last_pose() -> None:

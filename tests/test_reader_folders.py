@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from training.data.readers.nw_ucla import NwUclaReader
-from training.data.readers.pku import PkuReader, bodies, joints_of, segments_of, training_names
+from training.data.readers.pku import PkuReader, bodies, joints_of, segments_of, split_names
 from training.data.records import DataError
 from training.data.store import Store
 from training.data.writer import write_store
@@ -118,13 +118,14 @@ def test_pku_names_what_is_wrong(tmp_path: Path) -> None:
         joints_of(" ".join(["nan"] * 150), "x.txt")
     for text, problem in [
         ("52,1,2,1", "labels are 1 to 51"),
-        ("1,5,2,1", "frames 5 to 2"),
+        ("1,5,2,1", "frames 5 to 2, which ends before it starts"),
+        ("1,5,20,1\n2,5,20,1\n1,10,40,1", "line 3 overlaps line 1, and both have the class 1"),
         ("a,b", "not label,start,end"),
     ]:
         with pytest.raises(DataError, match=problem):
             segments_of(text, "x.txt")
     with pytest.raises(DataError, match="has 1 lines"):
-        training_names("Training videos:\n", "cross-subject.txt")
+        split_names("Training videos:\n", "cross-subject.txt")
     assert bodies(np.zeros((3, 2, 25, 3), np.float32)) == []
     pku(tmp_path, "0002-L", labels="3,2,9,1")
     with pytest.raises(DataError, match="has 6 frames, but a segment of its labels ends in frame 9"):

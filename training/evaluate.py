@@ -15,6 +15,8 @@ from .data.records import DataError
 from .grouping import GroupingOptions
 from .runtime import run_subcommand
 
+MOST_CLASSES = 100_000  # more is a slip of the pen, and would fill the memory
+
 if TYPE_CHECKING:
     from .metrics.detection import DetectionScores
 
@@ -39,17 +41,24 @@ class Detection:
 
     def run(self) -> None:
         from .metrics.detection import evaluate
+        from .metrics.frames import evaluate_runs, painted_runs
         from .metrics.pku_text import read_folders
 
+        if not 1 <= self.classes <= MOST_CLASSES:
+            raise DataError(f"--classes is {self.classes}; it must be 1 to {MOST_CLASSES:,}")
         names, truth, detected = read_folders(self.truth, self.pred, self.classes, self.split)
         scores = evaluate(detected, truth, self.classes, self.overlap)
         print("\n".join(detection_table(scores, self.overlap)), file=sys.stderr)
+        segmental = evaluate_runs([*zip(map(painted_runs, detected), map(painted_runs, truth), strict=True)])
+        shown = ", ".join(f"{name} {value:.2%}" for name, value in segmental.items())
+        print(f"segments painted over each other: {shown}", file=sys.stderr)
         empty = [name for name, labels in zip(names, truth, strict=True) if not len(labels)]
         if empty:
             print(f"warning: {len(empty)} recordings have no label and count 0 in map_v: {empty[0]}", file=sys.stderr)
         figures = ("map_a", "map_v", "map_a_present", "map_a_voc", "ap", "ap_2d", "f1")
         counts = {"recordings": len(names), "labelled": sum(map(len, truth)), "detected": sum(map(len, detected))}
-        print(json.dumps({name: getattr(scores, name) for name in figures} | counts | {"overlap": self.overlap}))
+        official = {name: getattr(scores, name) for name in figures}
+        print(json.dumps(official | segmental | counts | {"overlap": self.overlap}))
 
 
 def detection_table(scores: DetectionScores, overlap: float) -> Iterator[str]:

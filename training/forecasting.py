@@ -24,7 +24,7 @@ from .metrics.motion import constant_velocity, joint_errors, last_pose, mpjpe, w
 from .motion_pictures import draw_animation, draw_strip
 from .prediction import Predictions, PredictionTask, predict_all
 from .scores import write_csv
-from .setup import sequence_names, write_metrics
+from .setup import or_data_error, sequence_names, write_metrics
 from .tuning import Job, encoder_of, finished, tune
 
 BASELINES = {"last_pose": last_pose, "constant_velocity": constant_velocity}
@@ -85,7 +85,7 @@ def write_results(job: PredictionJob, found: Predictions, layout: SkeletonLayout
     steps = found.truth.shape[1]
     if not found.counted.any((0, 2)).all():
         raise DataError(f"{job.store.path}: a predicted frame has no joint in any test window, so there is no figure")
-    errors = {"mpjpe_mm": joint_errors(found.predicted, found.truth)}
+    errors = {"mpjpe_mm": or_data_error(joint_errors, found.predicted, found.truth)}
     for name, baseline in BASELINES.items():
         errors[f"{name}_mm"] = joint_errors(baseline(found.observed, steps), found.truth)
     result: dict[str, Any] = mpjpe(errors["mpjpe_mm"], found.counted, job.fps)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +21,7 @@ from .data.records import DataError
 from .detection_pictures import draw_precision_recall, draw_timeline
 from .metrics.classes import softmax
 from .metrics.detection import DetectionScores, evaluate, precision_recall
-from .metrics.frames import evaluate_frames
+from .metrics.frames import evaluate_frames, painted_runs
 from .metrics.pku_text import write_segments
 from .metrics.segments import Grouping, Segments, scored_segments
 from .scores import FILE, read_arrays, shares, write_csv
@@ -62,9 +63,29 @@ def read_frame_scores(path: Path) -> FrameScores:
         raise DataError(f"{file}: there are no frame scores; training.detect writes them at its end")
     scores = FrameScores(*read_arrays(file, FrameScores._fields))
     frames = int(scores.lengths.sum())
-    if scores.probabilities.shape != (frames, len(scores.classes)) or scores.labels.shape != (frames,):
+    shapes = scores.lengths.shape, scores.probabilities.shape, scores.labels.shape
+    if shapes != (scores.names.shape, (frames, len(scores.classes)), (frames,)):
         raise DataError(f"{file}: names, lengths, probabilities, labels and classes do not fit together")
+    _check_segments(scores, file)
+    if not 0 < float(scores.fps) < math.inf:
+        raise DataError(f"{file}: has {scores.fps} frames a second")
+    try:
+        scores.how()
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{file}: does not say how its segments were made ({error})") from error
     return scores
+
+
+def _check_segments(scores: FrameScores, file: Path) -> None:
+    """DataError for a segment outside its recording, or of no class."""
+    if scores.segments.ndim != 2 or scores.segments.shape[1] != 4:
+        raise DataError(f"{file}: segments have shape {list(scores.segments.shape)}, not [S, 4]")
+    recording, label, first, end = scores.segments.T
+    there = (recording >= 0) & (recording < len(scores.lengths))
+    ends = scores.lengths[np.where(there, recording, 0)]
+    wrong = ~(there & (label >= 1) & (label < len(scores.classes)) & (first >= 0) & (first < end) & (end <= ends))
+    if wrong.any():
+        raise DataError(f"{file}: the segment {scores.segments[wrong][0].tolist()} is in no recording, or of no class")
 
 
 def fused_frames(paths: Sequence[Path], weights: Sequence[float] | None, use_softmax: bool) -> FrameScores:
@@ -133,8 +154,8 @@ def figures_of(scores: FrameScores, found: list[Segments], measured: DetectionSc
 def painted(segments: Segments, frames: int) -> np.ndarray:
     """The class of each frame `[T]`: of the segment with the highest score, or 0."""
     labels = np.zeros(frames, np.int64)
-    for index in np.argsort(segments.score, kind="stable"):
-        labels[segments.first[index] : segments.end[index]] = segments.label[index]
+    for label, first, end in zip(*painted_runs(segments), strict=True):
+        labels[first:end] = label
     return labels
 
 

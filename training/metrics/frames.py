@@ -14,7 +14,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..data.records import DataError
+from .segments import Segments
 
+Runs = tuple[np.ndarray, np.ndarray, np.ndarray]  # class, first frame and end (exclusive), each [S]
 F1_OVERLAPS = (0.10, 0.25, 0.50)
 BACKGROUND = 0
 
@@ -33,20 +35,32 @@ def evaluate_frames(detected: Sequence[np.ndarray], truth: Sequence[np.ndarray])
         raise DataError("there are no recordings to evaluate")
     frames = sum(len(true) for true in truth)
     right = sum(int((own == true).sum()) for own, true in zip(detected, truth, strict=True))
-    segments = [(label_runs(own), label_runs(true)) for own, true in zip(detected, truth, strict=True)]
-    scores = {
-        "frame_acc": right / frames,
-        "edit": float(np.mean([edit_score(own[0], true[0]) for own, true in segments])),
-    }
-    hits = sum(matched(*own, *true) for own, true in segments)
-    total = sum(len(own[0]) + len(true[0]) for own, true in segments)
+    runs = [(label_runs(own), label_runs(true)) for own, true in zip(detected, truth, strict=True)]
+    return {"frame_acc": right / frames} | evaluate_runs(runs)
+
+
+def evaluate_runs(pairs: Sequence[tuple[Runs, Runs]]) -> dict[str, float]:
+    """`edit`, `f1_10`, `f1_25`, `f1_50` from the detected and the true runs of one recording or more."""
+    scores = {"edit": float(np.mean([edit_score(own[0], true[0]) for own, true in pairs]))}
+    hits = sum(matched(*own, *true) for own, true in pairs)
+    total = sum(len(own[0]) + len(true[0]) for own, true in pairs)
     for overlap, number in zip(F1_OVERLAPS, np.atleast_1d(hits), strict=True):
         scores[f"f1_{100 * overlap:.0f}"] = float(2 * number / total) if total else 0.0
     return scores
 
 
-def label_runs(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Class, first frame and end (exclusive) `[S]` of the runs of one class in `labels` `[T]`, background left out."""
+def painted_runs(segments: Segments) -> Runs:
+    """What is seen of segments painted over each other, the lowest score first and of equal ones the earliest."""
+    edges = np.unique([0, 1, *segments.first, *segments.end])
+    labels = np.full(len(edges) - 1, BACKGROUND)
+    for index in np.lexsort((segments.first, segments.score)):
+        labels[slice(*np.searchsorted(edges, (segments.first[index], segments.end[index])))] = segments.label[index]
+    label, first, end = label_runs(labels)
+    return label, edges[first], edges[end]
+
+
+def label_runs(labels: np.ndarray) -> Runs:
+    """The runs of one class in `labels` `[T]`, background left out."""
     first = np.flatnonzero(np.concatenate([[True], labels[1:] != labels[:-1]]))
     end = np.append(first[1:], len(labels))
     kept = labels[first] != BACKGROUND

@@ -7,6 +7,7 @@ memory, frames count from 0 and the end is exclusive, so start is first + 1 and 
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from ..data.readers.folder import by_stem, files_below, read_text
-from ..data.readers.pku import training_names
+from ..data.readers.pku import refuse_overlaps, split_names
 from ..data.records import DataError
 from .segments import Segments
 
 LAST_FRAME = 2**31 - 1
+log = logging.getLogger(__name__)
 
 Row = tuple[int, int, int, float]  # label, start, end as in the file, score
 
@@ -34,7 +36,11 @@ def read_folders(
     """
     labels, found = by_stem(files_below(truth, ".txt")), by_stem(files_below(detected, ".txt"))
     if split is not None:
-        training = set(training_names(read_text(split), str(split)))
+        training, others = split_names(read_text(split), str(split))
+        if unknown := sorted(set(labels) - {*training, *others}):
+            raise DataError(f"{split}: does not name {unknown[0]}, which has labels in {truth}{_more(unknown)}")
+        if absent := sorted(set(others) - set(labels)):
+            log.warning("%s has no labels of %s, a test recording of %s%s", truth, absent[0], split, _more(absent))
         labels = {name: file for name, file in labels.items() if name not in training}
     names = sorted(labels)
     if extra := sorted(set(found) - set(labels)):
@@ -58,7 +64,7 @@ def read_segments(file: Path, classes: int, scored: bool) -> Segments:
     """
     rows = list(_rows(file, classes, scored))
     if not scored:
-        _refuse_overlaps(file, rows)
+        refuse_overlaps([(line, *row[:3]) for line, row in rows], str(file))
     return Segments.of([(label, start - 1, end, score) for _, (label, start, end, score) in rows])
 
 
@@ -107,17 +113,6 @@ def _score(field: str) -> float:
     if not np.isfinite(score):
         raise ValueError(f"has the confidence {field}; it must be finite")
     return score
-
-
-def _refuse_overlaps(file: Path, rows: list[tuple[int, Row]]) -> None:
-    """The frame that ends a segment may start the next: in the metric's lengths they only meet."""
-    latest: dict[int, tuple[int, int, int]] = {}  # by class: start, end, line
-    for line, (label, start, end, _) in sorted(rows, key=lambda row: row[1][1:3]):
-        before = latest.get(label)
-        if before and (start < before[1] or (start, end) == before[:2]):
-            lines = sorted((before[2], line))
-            raise DataError(f"{file}: line {lines[1]} overlaps line {lines[0]}, and both have the class {label}")
-        latest[label] = (start, end, line)
 
 
 def _more(names: list[str]) -> str:

@@ -88,7 +88,7 @@ def by_stem(files: list[Path]) -> dict[str, Path]:
 def read_text(file: Path) -> str:
     """A file's text; DataError where it cannot be read or is not text."""
     try:
-        return file.read_text()
+        return file.read_text(encoding="utf-8-sig")  # editors of Windows mark the beginning
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file}: cannot be read ({error})") from error
 

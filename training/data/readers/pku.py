@@ -74,7 +74,7 @@ class PkuReader(FolderReader):
         found: dict[str, list[str]] = {}
         for file in files:
             if match := re.fullmatch(r"cross[-_](subject|view)(?:[-_]v2)?", file.stem, re.IGNORECASE):
-                recordings = training_names(read_text(file), str(file))
+                recordings, _ = split_names(read_text(file), str(file))
                 found[{"subject": "xsub", "view": "xview"}[match[1].lower()]] = self._samples_of(recordings)
         return found
 
@@ -172,16 +172,34 @@ def segments_of(text: str, where: str) -> list[Segment]:
         if len(fields) not in (3, 4) or not all(re.fullmatch(r"\d+(\.0*)?", field) for field in fields[:3]):
             raise DataError(f"{where}: line {number} is {line.strip()!r}, not label,start,end,confidence")
         label, start, end = (int(float(field)) for field in fields[:3])
-        if not 1 <= label <= ACTIONS or not 0 <= start <= end or end < 1:
-            raise DataError(f"{where}: line {number} has label {label} and frames {start} to {end}; labels are 1 to 51")
-        found.append((label, max(start - 1, 0), end))
-    return sorted(found, key=lambda segment: segment[1:])
+        if not 1 <= label <= ACTIONS:
+            raise DataError(f"{where}: line {number} has the label {label}; labels are 1 to {ACTIONS}")
+        if end < start or end < 1:
+            raise DataError(f"{where}: line {number} has frames {start} to {end}, which ends before it starts")
+        found.append((number, label, start, end))
+    refuse_overlaps(found, where)
+    return sorted(((label, max(start - 1, 0), end) for _, label, start, end in found), key=lambda segment: segment[1:])
 
 
-def training_names(text: str, where: str) -> list[str]:
-    """The recordings of a split file's second line."""
+def refuse_overlaps(rows: list[tuple[int, int, int, int]], where: str) -> None:
+    """DataError where two of a class overlap. Rows: line, label, start and end as in the file.
+
+    The frame that ends a segment may start the next: in the metric's lengths they only meet.
+    """
+    latest: dict[int, tuple[int, int, int]] = {}  # by class: start, end, line
+    for line, label, start, end in sorted(rows, key=lambda row: row[2:]):
+        before = latest.get(label)
+        if before and (start < before[1] or (start, end) == before[:2]):
+            lines = sorted((before[2], line))
+            raise DataError(f"{where}: line {lines[1]} overlaps line {lines[0]}, and both have the class {label}")
+        latest[label] = (start, end, line)
+
+
+def split_names(text: str, where: str) -> tuple[list[str], list[str]]:
+    """The training recordings and the others, a split file's second and fourth line. There may be no others."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if len(lines) < 2:
         raise DataError(f"{where}: has {len(lines)} lines; the second of a split's four holds the training recordings")
-    names = [name.strip().removesuffix(".txt") for name in lines[1].split(",")]
-    return [name for name in names if name]
+    lists = ([name.strip().removesuffix(".txt") for name in line.split(",")] for line in [*lines, "", ""][1:4:2])
+    training, others = ([name for name in names if name] for names in lists)
+    return training, others
