@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 import weakref
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,6 +31,11 @@ def interleaved(functions: Mapping[str, Callable[[], Any]], rounds: int = 5) -> 
             if number:  # the first round warms up
                 times[name].append(time.perf_counter() - begin)
     return {name: statistics.median(seconds) for name, seconds in times.items()}
+
+
+def resident_bytes() -> int:
+    """What the process holds in memory, on Linux."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def as_the_system_allocates(function: Callable[[], Any]) -> Callable[[], Any]:

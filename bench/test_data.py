@@ -30,7 +30,7 @@ from training.data.writer import write_store
 
 from . import skeleton_lines
 from .cases import ntu_like
-from .measure import interleaved
+from .measure import interleaved, resident_bytes
 from .per_sample import LoopLoader, PerSampleLoader
 
 BATCH = 256
@@ -199,10 +199,6 @@ def test_memory_is_flat_while_streaming(benchmark, full: bool, tmp_path: Path) -
     assert max(grown) < ring + 4 * batch.numel() * 4 + 16e6
     assert max(grown[len(grown) // 2 :]) < max(grown[: len(grown) // 2]) + 8e6  # the second epoch needs no more
     stream.close()
-
-
-def resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_skeleton_files(benchmark, full: bool, rounds: int, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ First the same scores by all three ways, then the time.
 
 from __future__ import annotations
 
+import gc
 import time
 
 import numpy as np
@@ -14,9 +15,12 @@ import torch
 import hitrs_fast as hf
 from hitrs_fast.online import Detector
 from hitrs_fast.scoring import Track, score_stream
+from training.frame_lines import Frame
+from training.live import Watch
+from training.metrics.segments import GROUPINGS
 
 from . import cases
-from .measure import PeakMemory, interleaved
+from .measure import PeakMemory, interleaved, resident_bytes
 
 pytestmark = pytest.mark.usefixtures("one_core")
 
@@ -51,6 +55,30 @@ def test_latency_of_a_frame(benchmark, request, model: hf.FrameClassifier) -> No
     settled = milliseconds[2 * detector.delay :]
     benchmark.extra_info.update(median_ms=float(np.median(settled)), p99_ms=float(np.percentile(settled, 99)))
     benchmark.pedantic(lambda: detector.push([poses[0]]), rounds=20)
+
+
+def test_memory_of_an_endless_stream(benchmark, request) -> None:
+    """Detector and segments over 100,000 frames (--full), as --live runs them: people come and go, frames are dropped.
+
+    A small encoder: what grows does so by frames, not by widths.
+    """
+    total = 100_000 if request.config.getoption("--full") else 2_000
+    config = hf.HiTRSConfig.paper(widths=(8, 16, 32), ffn=(8, 8, 16), heads=2, head_dim=4)
+    watching = Watch(hf.FrameClassifier(hf.HiTRS(config), 4), list("abcd"), 30.0, GROUPINGS["argmax"])
+    poses = cases.frames_of(60, torch.float32).cpu().numpy()
+
+    def watch(begin: int, end: int) -> int:
+        for n in range(begin, end):
+            bodies = {"stays": poses[n % 60], f"guest {n // 40}": poses[-n % 60]}
+            watching.push(Frame(bodies, None, (n + n // 7 + 50 * (n // 5000)) / 30))
+        gc.collect()
+        return resident_bytes()
+
+    settled = watch(0, total // 10)
+    grown = watch(total // 10, total) - settled
+    benchmark.extra_info.update(frames=watching.frames, grown_bytes=grown)
+    assert watching.frames > 0.99 * total and grown < 2e6
+    benchmark.pedantic(lambda: watch(total, total + 20), rounds=1)
 
 
 def test_a_recording_in_chunks(benchmark, request, rounds: int, model: hf.FrameClassifier) -> None:

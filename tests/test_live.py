@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from stream_cases import CLASSES, detector, encoder, make, stream
 
-from training import detect, live
+from training import detect
+from training.frame_lines import LONGEST_LINE
 from training.metrics.pku_text import read_segments
 
 ROOT = Path(__file__).parents[1]
@@ -75,7 +76,7 @@ def test_live_skips_and_counts_what_is_no_frame(finished: Path, tmp_path: Path, 
         "[1, 2]",
         "[" * 100000,
         "\udcff\udcfe",
-        "x" * live.LONGEST_LINE + "x",
+        "x" * LONGEST_LINE + "x",
         '{"bodies": 3}',
         '{"bodies": [[[1, "2", 3]]]}',
         '{"bodies": [[[1, 2], [3]]]}',

@@ -42,7 +42,7 @@ def wheel(tmp_path_factory) -> Path:
 
 @pytest.mark.slow
 def test_what_is_in_it(wheel: Path) -> None:
-    assert wheel.name.endswith("-py3-none-any.whl") and wheel.stat().st_size < 320_000
+    assert wheel.name.endswith("-py3-none-any.whl") and wheel.stat().st_size < 325_000
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.partition("/")[0] for name in names if ".dist-info" not in name} == {"hitrs_fast"}
     for file in ("py.typed", "kernels/attention_kernels.py", "training/pretrain.py", "training/data/readers/ntu.py"):
