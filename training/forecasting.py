@@ -100,9 +100,9 @@ def write_results(job: PredictionJob, found: Predictions, layout: SkeletonLayout
         for row, (name, first) in enumerate(zip(names, begin.tolist(), strict=True))
     ]
     write_csv(folder / "windows.csv", ["name", "first_frame", *of_window], rows)
-    shown = (found, of_window["mpjpe_mm"], names, layout)
+    shown = (found, of_window["mpjpe_mm"], names, layout, job.fps)
     draw_strip(folder / "motions.png", *shown)
-    draw_animation(folder / "motions.gif", *shown, job.fps)
+    draw_animation(folder / "motions.gif", *shown)
     return {k: round(v, 3) for k, v in result.items()} | {"windows": len(names)}
 
 

@@ -21,12 +21,12 @@ OBSERVED, TRUTH, PREDICTED = "#888888", "#2a7ab9", "#d1602c"
 
 
 def draw_strip(
-    path: Path, found: Predictions, errors: np.ndarray, names: Sequence[str], layout: SkeletonLayout
+    path: Path, found: Predictions, errors: np.ndarray, names: Sequence[str], layout: SkeletonLayout, fps: float
 ) -> None:
     """Writes a PNG with a row for each of three windows: an easy, a middling and a hard one by their errors `[W]`.
 
-    Observed poses are grey; then the true ones in blue with the predicted ones in orange on top. Nothing without
-    matplotlib.
+    Observed poses are grey; then the true ones in blue with the predicted ones in orange on top. Below each is its time
+    at `fps` frames a second, from the last observed pose on. Nothing without matplotlib.
     """
     if not find_spec("matplotlib"):
         return
@@ -40,13 +40,15 @@ def draw_strip(
     FigureCanvasAgg(figure)
     for number, row in enumerate(rows):
         axis = figure.add_axes((0.01, 1 - (number + 1) / len(rows), 0.98, 1 / len(rows)))
-        _draw_row(axis, found, row, layout)
+        _draw_row(axis, found, row, layout, fps)
         axis.set_title(f"{names[row]}: {errors[row]:.0f} mm", fontsize=8, y=0.9, loc="left")
         axis.set_axis_off()
+    for left, word, colour in ((0.79, "observed", OBSERVED), (0.865, "true", TRUTH), (0.91, "predicted", PREDICTED)):
+        figure.text(left, 0.965, word, color=colour, fontsize=8)
     figure.savefig(path)
 
 
-def _draw_row(axis, found: Predictions, row: int, layout: SkeletonLayout) -> None:
+def _draw_row(axis, found: Predictions, row: int, layout: SkeletonLayout, fps: float) -> None:
     steps = found.truth.shape[1]
     past = np.linspace(0, found.observed.shape[1] - 1, BEFORE).round().astype(int)
     coming = np.linspace(0, steps - 1, AFTER).round().astype(int)
@@ -58,6 +60,9 @@ def _draw_row(axis, found: Predictions, row: int, layout: SkeletonLayout) -> Non
     for place, at in enumerate(coming, len(poses)):
         _figure(axis, found.truth[row, at], place * size, found.truth[row, at], layout, TRUTH)
         _figure(axis, found.predicted[row, at], place * size, found.truth[row, at], layout, PREDICTED)
+    floor = float(np.nanmin(np.concatenate([found.observed[row, past], found.truth[row, coming]])[..., 1]))
+    for place, frames in enumerate([*(past - past[-1]), *(coming + 1)]):
+        axis.text(place * size, floor - 0.2 * size, f"{1000 * frames / fps:.0f} ms", fontsize=7, ha="center")
     axis.set_aspect("equal")
 
 
