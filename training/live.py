@@ -48,24 +48,24 @@ class Watch:
 
     def _begin(self) -> None:
         self.segments = OngoingSegments(self._grouping, len(self.classes))
-        self._last: int | None = None  # number of the newest frame
         self._late: tuple[float, float] | None = None  # seconds: times of the first and the newest of late frames
 
     def push(self, frame: Frame) -> list[dict[str, Any]]:
         """The detections that end with this frame. ValueError for poses that do not fit the model."""
         bodies, number, time = frame
-        if number is None and time is None and self._last is not None:
-            number = self._last + 1 + self._missed
+        before = self.detector.newest
+        if number is None and time is None and before is not None:
+            number = before + 1 + self._missed
         late = self.detector.skipped.late
         scores = self.detector.push(bodies, number, time)
         if self.detector.skipped.late > late:
             return self._restart() if self._is_set_back(number, time) else []
         newest: int = self.detector.newest  # type: ignore[assignment]  # a frame has come
-        if self._last is None:
+        if before is None:
             self.segments.begin(newest)
-        step = 1 if self._last is None else newest - self._last
+        step = 1 if before is None else newest - before
         self.span += step if step <= self.fps else 1
-        self._last, self._missed, self._late = newest, 0, None
+        self._missed, self._late = 0, None
         self.frames += 1
         return self._told(scores)
 
@@ -74,8 +74,9 @@ class Watch:
         self._missed += 1
 
     def finish(self) -> list[dict[str, Any]]:
+        last = self.detector.newest
         found = self._told(self.detector.flush())
-        rest = [] if self._last is None else self.segments.skip_to(self._last + 1)
+        rest = [] if last is None else self.segments.skip_to(last + 1)
         return found + self._described([*rest, *self.segments.finish()])
 
     def _is_set_back(self, number: int | None, time: float | None) -> bool:
@@ -91,7 +92,7 @@ class Watch:
         log.warning(
             "the frames of a second all came with times before frame %d's: its time was wrong, or the clock was set "
             "back; the stream ends there for the detector, and another begins",
-            self._last,
+            self.detector.newest,
         )
         found = self.finish()
         self._begin()
